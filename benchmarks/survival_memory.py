@@ -89,7 +89,7 @@ class Watcher:
         seen = command_line(pid)
         if pid == self._started.process.pid:
             return "supervisor"
-        if b"labctl.engine.analysis_worker" in seen:
+        if b"labctl.engine.analysis_worker_main" in seen:
             return "analysis worker"
         if b"labctl.engine.guardian" in seen:
             return "guardian"

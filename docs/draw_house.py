@@ -78,9 +78,9 @@ def _room(module: str, every: Collection[str]) -> str:
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:
-    """Modules that a module imports anywhere, but for types only."""
+    """Modules that a module imports anywhere, but for types only; no expression imports any."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+        if isinstance(node, ast.expr) or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)):
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

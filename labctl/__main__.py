@@ -21,9 +21,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     The exit code, one of `labctl.verdicts.VERDICTS`.
     """
     if argv is None:
+        from groundwork.garbage import collect_later
         from labctl.engine import supervisor
         from labctl.osal import fill_closed_streams
 
+        collect_later()
         fill_closed_streams()
         if supervisor.wanted(sys.argv[1:]):
             return supervisor.supervise(sys.argv[1:])

@@ -7,12 +7,12 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import f as f_law
 
 from calibration.errors import FitError
 from calibration.response.observations import Observations
 from calibration.response.residuals import as_read
 from calibration.statistics.bad_frame import BadFrame
+from calibration.statistics.tails import f_sf
 from groundwork.listing import listed
 
 Float = NDArray[np.float64]
@@ -89,7 +89,7 @@ def lost_inputs(observations: Observations, readings: Float, usable: NDArray[np.
         return []
     as_all = float((scatter[varies] / whole[varies]).mean())
     as_noise = float((scatter[varies] / noise[varies]).mean())
-    if as_all < AS_ALL or as_noise < float(f_law.isf(CHANCE, len(own) - 1, freedom)):
+    if as_all < AS_ALL or f_sf(as_noise, len(own) - 1, freedom) > CHANCE:
         return []
     words = f"{len(own)} rows have the same inputs, and read as differently as all others do"
     return [BadFrame(int(row), "inputs lost", np.nan, words) for row in own]

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import f as f_law
 
 from calibration.response.bends import Bent, fit_bend
 from calibration.response.following import Followed
@@ -17,7 +16,7 @@ from calibration.response.power_curve import ROOT, Bend, PowerCurve
 from calibration.response.residuals import columns
 from calibration.response.structure import LEVEL
 from calibration.statistics.choice import Choice
-from calibration.statistics.tails import p_in_words
+from calibration.statistics.tails import f_sf, p_in_words
 
 Float = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -351,7 +350,7 @@ def _steps(state: State, sample: Sample, dof: int) -> tuple[list[_Step], float]:
         extra = size(step_in, step_out, own) - size_now
         f = max(loss_now - loss, 0.0) / extra / max(loss / dof, 1e-300) / shared
         held = equations.held_out(*step_masks)
-        chance = min(len(richer) * float(f_law.sf(f, extra, max(dof - extra, 1))), 1.0)
+        chance = min(len(richer) * float(f_sf(f, extra, max(dof - extra, 1))), 1.0)
         found.append(_Step(step_in, step_out, own, extra, f, chance, 0.5 * (held_now - held) / shared))
     return found, held_now
 

@@ -8,13 +8,13 @@ from itertools import combinations, permutations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2 as chi2_law
 
 from calibration.response.following import Followed
 from calibration.response.model import Response
 from calibration.response.observations import Observations, Rows
 from calibration.response.residuals import as_read, reduced
 from calibration.statistics.bad_frame import BadFrame
+from calibration.statistics.tails import chi2_isf
 
 Float = NDArray[np.float64]
 
@@ -91,7 +91,7 @@ class _Witness:
         self.variance = response.noise_variance(light, self.rows) + response.parameter_variance(light, self.rows)
         good = followed.chi2[~followed.bad]
         self.outputs = self.readings.shape[1]
-        self.inflation = max(float(np.median(good)) / float(chi2_law.median(self.outputs)), 1.0)
+        self.inflation = max(float(np.median(good)) / float(chi2_isf(0.5, self.outputs)), 1.0)
         # the χ² of `followed` is already relative to the file's median: bring the ones computed here to that scale
         seen = [self._raw(int(i), int(i)) / max(float(followed.chi2[i]), 1e-9) for i in indices]
         self.inflation *= float(np.median(seen)) if seen else 1.0
@@ -148,7 +148,7 @@ def _explanation(w: _Witness, i: int, ceiling: Float, worst: list[int]) -> _Expl
     if before in w.place and own > 9 and _equal(readings, w.readings[w.place[before]]):
         return _Explanation("duplicated", f"the readings of row {before} once more", own)
     tried = _elsewhere(w, i, own, worst)
-    limit = float(chi2_law.isf(1e-4, w.outputs))
+    limit = float(chi2_isf(1e-4, w.outputs))
     if tried and min(tried)[0] < min(limit, own - 9):
         chi2, reason, evidence = min(tried)
         return _Explanation(reason, evidence, own - chi2)
@@ -195,7 +195,7 @@ def _elsewhere(w: _Witness, i: int, own: float, worst: list[int]) -> list[tuple[
         best = int(np.argmin(every))
         moved = np.nonzero(orders[best] != np.arange(w.outputs))[0]
         tried.append((float(every[best]), "swapped outputs", ", ".join(map(str, moved))))
-    limit = float(chi2_law.isf(1e-4, w.outputs))
+    limit = float(chi2_isf(1e-4, w.outputs))
     if w.followed.bad[i] and (not tried or min(tried)[0] > limit):
         far = [j for j in worst if abs(j - i) > 1]
         every = w.of_others(i, far)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2 as chi2_law
 
 from calibration.errors import FitError
 from calibration.response.assemble import blank, coefficients, features, respond, settle
@@ -39,7 +38,7 @@ from calibration.response.survey import FirstLine, refuse_unrelated, survey
 from calibration.response.tails import heavy_tail
 from calibration.statistics.bad_frame import BadFrame
 from calibration.statistics.choice import Choice
-from calibration.statistics.tails import p_in_words
+from calibration.statistics.tails import chi2_isf, chi2_sf, p_in_words
 from groundwork.notebook import Card, Carded, joined
 
 Float = NDArray[np.float64]
@@ -277,7 +276,7 @@ def _settled(
     outputs, middle = 1 if observations.single else observations.n_outputs, np.array(line.brightest / 2)
     for _ in range(MOST_SETTLING):
         good, now = ~followed.bad, found.response.noise
-        is_quiet = good.any() and np.median(followed.chi2[good]) < TOO_QUIET * chi2_law.median(outputs)
+        is_quiet = good.any() and np.median(followed.chi2[good]) < TOO_QUIET * chi2_isf(0.5, outputs)
         is_settled = np.isclose(now.variance(middle), earlier.variance(middle), rtol=SETTLED)
         if is_settled and not is_quiet:
             break
@@ -465,7 +464,7 @@ def _common(followed: Followed, noise: NoiseLaw) -> Choice:
         return Choice(
             "none", "χ²", 0.0, 1.0, "gain", "the outputs of a row have no noise in common that the data prove"
         )
-    chance = float(chi2_law.sf(followed.jitter_chi2, len(parts)))
+    chance = float(chi2_sf(followed.jitter_chi2, len(parts)))
     reason = (
         f"{' and '.join(parts)} common to the outputs of a row (χ² = {followed.jitter_chi2:.1f}, {p_in_words(chance)})"
     )

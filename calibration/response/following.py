@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.stats import chi2 as chi2_law
 
 from calibration.response.residuals import Likelihood, Reduced
 from calibration.response.tails import FALSE_ALARM, heavy_tail
 from calibration.statistics.bad_frame import normal_score
 from calibration.statistics.drift import DriftTrack, track
+from calibration.statistics.tails import chi2_isf
 
 Float = NDArray[np.float64]
 
@@ -182,7 +182,7 @@ def _coarse(rows: Reduced) -> tuple[Float, float]:
 
 def _outlying(chi2: Float, outputs: int, tail: float = 1.0) -> NDArray[np.bool_]:
     """Rows whose χ² is larger than a bench whose other rows have the χ² that these have would ever show."""
-    return np.asarray(chi2 > tail * _inflation(chi2, outputs) * chi2_law.isf(FALSE_ALARM, outputs))
+    return np.asarray(chi2 > tail * _inflation(chi2, outputs) * chi2_isf(FALSE_ALARM, outputs))
 
 
 def _lone(bad: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -193,7 +193,7 @@ def _lone(bad: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _inflation(chi2: Float, outputs: int) -> float:
     """Median χ² of the rows over that of its law; at least one half, because less would mean a wrong noise law."""
-    return max(float(np.median(chi2)) / float(chi2_law.median(outputs)), 0.5)
+    return max(float(np.median(chi2)) / float(chi2_isf(0.5, outputs)), 0.5)
 
 
 def _track(rows: Reduced, jitter: Float, bad: NDArray[np.bool_], blocks: int) -> tuple[DriftTrack, Float, Float, int]:
@@ -232,7 +232,7 @@ def _place_jumps(
     level of the other side looks bad itself, and would stay so. The place is the one that the rows about it want most,
     none of them counting for more than a bad row does. ``level`` and ``covariance`` are changed in place.
     """
-    most = chi2_law.isf(FALSE_ALARM, rows.outputs)
+    most = chi2_isf(FALSE_ALARM, rows.outputs)
     n = len(rows)
     for jump in drift.jumps:
         low, high = max((jump.index - 1) * block, 0), min((jump.index + 1) * block, n)
@@ -277,7 +277,9 @@ def _jitter(rows: Reduced, level: Float, covariance: Float, bad: NDArray[np.bool
         return float(0.5 * len(part) * part.outputs * log_scale - likelihood((gain, offset), factor))
 
     still = np.full(2, -30.0)
-    none = float(minimize(lambda free: cost(still, free[0]), [0.0], method="Nelder-Mead", options=PRECISE).fun)
+    none = float(
+        scipy.optimize.minimize(lambda free: cost(still, free[0]), [0.0], method="Nelder-Mead", options=PRECISE).fun
+    )
     best, value = np.zeros((2, 2)), none
     for which in ((0,), (1,), (0, 1)):
 
@@ -286,7 +288,7 @@ def _jitter(rows: Reduced, level: Float, covariance: Float, bad: NDArray[np.bool
             ratio[list(which)] = free[:-1]
             return cost(ratio, free[-1])
 
-        found = minimize(only, np.zeros(len(which) + 1), method="Nelder-Mead", options=PRECISE)
+        found = scipy.optimize.minimize(only, np.zeros(len(which) + 1), method="Nelder-Mead", options=PRECISE)
         if found.fun < value - 7.5:
             ratio = np.zeros(2)
             ratio[list(which)] = np.exp(np.clip(found.x[:-1], -30, 20))

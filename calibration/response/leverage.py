@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2 as chi2_law
+
+from calibration.statistics.tails import chi2_isf
 
 Float = NDArray[np.float64]
 
@@ -238,4 +239,4 @@ def _width(information: Float, toward: Float) -> float:
         done, width = abs(np.log(fresh / width)) < 1e-3, fresh
         if done:
             break
-    return float(np.clip(width * np.sqrt(determined / chi2_law.ppf(0.05, determined)), LEAST_WIDTH, WIDEST))
+    return float(np.clip(width * np.sqrt(determined / chi2_isf(0.95, determined)), LEAST_WIDTH, WIDEST))

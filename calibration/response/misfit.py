@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
-from scipy.stats import f as f_law
 
 from calibration.response.following import Followed
 from calibration.response.model import Response
 from calibration.response.observations import Observations, Rows
 from calibration.response.residuals import columns
 from calibration.statistics.choice import Choice
+from calibration.statistics.tails import f_sf
 
 Float = NDArray[np.float64]
 
@@ -189,7 +189,7 @@ def find_misfit(response: Response, observations: Observations, followed: Follow
     share = 1 - left / dof * (n - 1) / max(float(whole.sum()), 1e-300)
     error = float(np.sqrt((2 * rank / n**2 + 4 * max(share, 0.0) * (1 - min(share, 1.0)) ** 2 / n) / witnesses))
     extra, beyond = rank * witnesses, dof * witnesses
-    chance = float(f_law.sf(f, extra, beyond))
+    chance = float(f_sf(f, extra, beyond))
     single = 1 - (whole - gained) / dof * (n - 1) / np.maximum(whole, 1e-300)
     proven = chance < LEVEL and share > 0
     of_outputs = np.sqrt(np.clip(single, 0.0, 1.0) * size / np.maximum(readings, 1)) if proven else np.zeros(outputs)

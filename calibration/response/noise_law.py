@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import nnls
-from scipy.stats import chi2 as chi2_law
 
 from calibration.response.laws import NoiseLaw
 from calibration.statistics.choice import Choice
-from calibration.statistics.tails import p_in_words
+from calibration.statistics.tails import chi2_sf, p_in_words
 
 Float = NDArray[np.float64]
 
@@ -106,7 +105,7 @@ class Squares:
         size = np.sqrt(np.diag(covariance))
         correlation = covariance / np.outer(size, size)
         chi2 = -self.rows * float(np.linalg.slogdet(correlation)[1]) / self.dispersion()
-        proven = chi2_law.sf(chi2, m * (m - 1) / 2) < 0.01 * LEVEL
+        proven = chi2_sf(chi2, m * (m - 1) / 2) < 0.01 * LEVEL
         return (np.asarray(correlation) if proven else None), chi2
 
     def dispersion(self) -> float:
@@ -166,7 +165,7 @@ def fit_noise_law(squares: Squares, parameters: float, unit: str) -> tuple[Noise
         free_fit = _law(squares, free, grow, terms)
         free = _scales(squares, free_fit, grow)
     drop = (fits[terms].deviance - _law(squares, free, grow, terms).deviance) / dispersion
-    if outputs > 1 and chi2_law.sf(drop, outputs - 1) < LEVEL:
+    if outputs > 1 and chi2_sf(drop, outputs - 1) < LEVEL:
         for _ in range(3):
             terms, fits = _select(squares, free, grow, dispersion)
             free = _scales(squares, fits[terms], grow)
@@ -211,13 +210,13 @@ def _choice(terms: tuple[int, ...], fits: dict[tuple[int, ...], _Fit], dispersio
     )
     gained = max((best.deviance - others[runner].deviance) / dispersion, 0.0)
     extra = max(len(runner) - len(terms), 1)
-    p = float(chi2_law.sf(gained, extra))
+    p = float(chi2_sf(gained, extra))
     name, other = _name(terms), _name(runner)
     test = f"χ²({extra}) = {gained:.2f}, {p_in_words(p)}"
     reason = f"{name} explains the scatter; {other} is no better at a level of {LEVEL:g} ({test})"
     if not bigger:
         gained = (others[runner].deviance - best.deviance) / dispersion
-        p = float(chi2_law.sf(gained, 1))
+        p = float(chi2_sf(gained, 1))
         reason = f"{name}: better than {other} (χ²(1) = {gained:.1f}, {p_in_words(p)})"
     return Choice(name, f"χ²({extra})", float(gained), p, other, reason)
 
@@ -248,7 +247,7 @@ def _chance(
 ) -> float:
     """Probability that a law with more terms would seem as much better by chance."""
     gained = max(fits[small].deviance - fits[large].deviance, 0.0) / dispersion
-    return float(chi2_law.sf(gained, len(large) - len(small)))
+    return float(chi2_sf(gained, len(large) - len(small)))
 
 
 def _law(squares: Squares, scale: Float, grow: float, terms: tuple[int, ...]) -> _Fit:
@@ -263,7 +262,7 @@ def _law(squares: Squares, scale: Float, grow: float, terms: tuple[int, ...]) ->
     variance = np.full_like(seen, float(np.average(seen, weights=n)))
     for _ in range(40):
         weight = np.sqrt(n) / variance
-        theta, _ = nnls(basis / size * weight[:, None], seen * weight)
+        theta, _ = scipy.optimize.nnls(basis / size * weight[:, None], seen * weight)
         fitted = basis @ (theta / size)
         fresh = np.maximum(fitted, 1e-9 * seen.max())
         if np.allclose(fresh, variance, rtol=1e-9):

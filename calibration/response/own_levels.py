@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2 as chi2_law
 
 from calibration.response.following import FAR
 from calibration.response.leftover import Leftover, least_squares
 from calibration.response.survey import QUIETEST
+from calibration.statistics.tails import chi2_sf
 from groundwork.listing import listed
 
 Float = NDArray[np.float64]
@@ -91,7 +91,7 @@ def find_steps(left: Leftover) -> tuple[Step, ...]:
     for _ in range(MOST_STEPS):
         m = int(np.argmax([one[0] for one in strongest]))
         chi2, start, stop = strongest[m]
-        if float(chi2_law.sf(chi2, 2)) * tried > CHANCE:
+        if float(chi2_sf(chi2, 2)) * tried > CHANCE:
             break
         start, stop = _refined(z[:, m], s[:, m], start, stop)
         inside = np.zeros(len(at), bool)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from calibration.response.leftover import Leftover, least_squares
 
@@ -225,7 +225,7 @@ def _cross_outputs(left: Leftover, one: Mask, two: Mask, wide: bool) -> Float:
 
 def _moved(cost: Float) -> list[int]:
     """Columns that change places: the assignment of least cost, where it explains nearly all that is off."""
-    rows, columns = linear_sum_assignment(cost)
+    rows, columns = scipy.optimize.linear_sum_assignment(cost)
     away = [int(i) for i, j in zip(rows, columns, strict=True) if i != j]
     if not away:
         return []

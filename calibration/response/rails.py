@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, poisson
+
+from calibration.statistics.tails import normal_cdf, normal_pdf, normal_sf, poisson_sf
 
 Float = NDArray[np.float64]
 
@@ -56,11 +57,11 @@ class Rails:
         if not self.any:
             return mean, sd
         a, b = (self.floor - mean) / sd, (self.ceiling - mean) / sd
-        inside = norm.cdf(b) - norm.cdf(a)
-        at_a, at_b = norm.pdf(a), norm.pdf(b)
+        inside = normal_cdf(b) - normal_cdf(a)
+        at_a, at_b = normal_pdf(a), normal_pdf(b)
         low, high = np.where(np.isfinite(a), a, 0.0), np.where(np.isfinite(b), b, 0.0)
-        first = at_a - at_b + low * norm.cdf(a) + high * norm.sf(b)
-        second = inside + low * at_a - high * at_b + low**2 * norm.cdf(a) + high**2 * norm.sf(b)
+        first = at_a - at_b + low * normal_cdf(a) + high * normal_sf(b)
+        second = inside + low * at_a - high * at_b + low**2 * normal_cdf(a) + high**2 * normal_sf(b)
         variance = np.maximum(second - first**2, 1e-6)
         return np.asarray(mean + sd * first), np.asarray(sd * np.sqrt(variance))
 
@@ -111,7 +112,7 @@ def _pile_up(values: Float) -> float:
     reach = max(NEAR * (top - float(levels[0])), 4 * step)
     near = (levels >= top - reach) & (levels < top)
     expected = (float(counts[near].sum()) + 1.0) / max(reach / step, 1.0)
-    if float(poisson.sf(at_top - 1, expected)) > CHANCE:
+    if float(poisson_sf(at_top - 1, expected)) > CHANCE:
         return np.inf
     usual = int(counts[1:-1].max())
     if len(values) > LUMPY * len(levels) or usual > at_top:

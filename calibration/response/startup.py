@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import f as f_law
 
 from calibration.response.observations import Observations
 from calibration.response.preview import PLENTY, WIDEST, Light, Preview, preview
 from calibration.response.residuals import columns
 from calibration.statistics.bad_frame import BadFrame
+from calibration.statistics.tails import f_sf
 
 Float = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -187,7 +187,7 @@ def _chance(first: _First, k: int) -> float:
     starts = range(LOOKED_AT, len(first.rows) - k + 1, k)
     usual = float(np.mean([first.own(s, s + k) for s in starts])) / freedom
     left = 1 - first.basis.shape[1] / (len(first.rows) - LOOKED_AT)  # of a mean square where the line was fitted
-    return float(f_law.sf(first.own(0, k) / freedom / max(usual / left, 1.0), freedom, freedom * len(starts)))
+    return float(f_sf(first.own(0, k) / freedom / max(usual / left, 1.0), freedom, freedom * len(starts)))
 
 
 def _ends(first: _First, k: int) -> bool:

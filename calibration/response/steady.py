@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
-from scipy.stats import f as f_law
 
 from calibration.response.hum import hum
 from calibration.response.leftover import Leftover
@@ -36,6 +34,7 @@ from calibration.response.to_and_fro import to_and_fro
 from calibration.response.wandering import InTime, wandering_inputs
 from calibration.response.wrapped import wrapped_inputs, wrapped_readings
 from calibration.statistics.drift import DriftTrack
+from calibration.statistics.tails import binomial_sf, f_sf
 from groundwork.listing import listed
 
 Float = NDArray[np.float64]
@@ -228,7 +227,7 @@ def _is_proven(cause: Cause, left: Leftover) -> bool:
         return False
     least = max(float(np.min(cause.left / np.minimum(cause.before, 1.0))), 1e-12)
     f = (rows - least * freedom) / cause.numbers / least
-    return least < EXPLAINS and float(f_law.sf(f, cause.numbers, freedom)) * left.outputs < CHANCE
+    return least < EXPLAINS and float(f_sf(f, cause.numbers, freedom)) * left.outputs < CHANCE
 
 
 def garbage(left: Leftover) -> str:
@@ -276,7 +275,7 @@ def at_an_end(left: Leftover) -> str:
             ("darkest", light < np.quantile(light[left.good], END)),
         ):
             many = int((bad & there).sum())
-            if float(binom.sf(many - 1, int(bad.sum()), 2 * END)) * 2 * left.outputs < CHANCE_OF_END:
+            if float(binomial_sf(many - 1, int(bad.sum()), 2 * END)) * 2 * left.outputs < CHANCE_OF_END:
                 more = "less" if words == "brightest" else "more"
                 return (
                     f"{many} of the {int(bad.sum())} rows that were called bad are among the {words} of output "

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import f as f_law
 
 from calibration.response.leftover import Leftover
+from calibration.statistics.tails import f_sf
 
 Float = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -61,4 +61,4 @@ def _louder(score: Float, within: Mask) -> bool:
         loud.append((other @ direction) ** 2)
         usual.append((beside @ direction) ** 2)
     ratio = float(np.concatenate(loud).mean() / max(float(np.concatenate(usual).mean()), 1e-300))
-    return ratio > LOUDER and float(f_law.sf(ratio, len(inside) - 1, len(beside) - 1)) < CHANCE
+    return ratio > LOUDER and float(f_sf(ratio, len(inside) - 1, len(beside) - 1)) < CHANCE

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import f as f_law
 
 from calibration.response.blocks import CROSSTALK, GAINS, AllOutputs, Estimate, fit_blocks, fit_extra
 from calibration.response.degenerate import solved_where_determined
 from calibration.response.sums import Moments, Sums
 from calibration.statistics.choice import Choice
-from calibration.statistics.tails import p_in_words
+from calibration.statistics.tails import f_sf, p_in_words
 
 Float = NDArray[np.float64]
 
@@ -198,7 +197,7 @@ class Selector:
         explained, rank = self._unshrunk(large)
         extra, dof = max(rank - rank_small, 1), int(self.dof * len(self.omega))
         f = max(explained - explained_small, 0.0) / extra
-        return f"F({extra}, {dof})", f, float(f_law.sf(f, extra, dof))
+        return f"F({extra}, {dof})", f, float(f_sf(f, extra, dof))
 
     def _superfluous(self, small: Key, large: Key) -> bool:
         """Whether the larger of two structures is no longer needed."""

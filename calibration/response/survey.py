@@ -7,13 +7,12 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import f as f_law
 
 from calibration.errors import FitError, NoResponse
 from calibration.response.copies import refuse_readings_among_inputs
 from calibration.response.observations import Observations, Rows
 from calibration.response.residuals import columns
-from calibration.statistics.tails import p_in_words
+from calibration.statistics.tails import f_sf, p_in_words
 
 Float = NDArray[np.float64]
 
@@ -252,7 +251,7 @@ def _follows(x: Float, y: Float) -> tuple[float, float, float]:
     k = q.shape[1]
     r2 = explained / max(whole, 1e-300)
     f = (explained / k) / max((whole - explained) / max(n - k - 1, 1), 1e-300)
-    return f, float(f_law.sf(f, k, max(n - k - 1, 1))), r2
+    return f, float(f_sf(f, k, max(n - k - 1, 1))), r2
 
 
 def _refuse(what: str, expected: str, seen: str) -> NoResponse:

@@ -6,8 +6,8 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2 as chi2_law
-from scipy.stats import t as student
+
+from calibration.statistics.tails import chi2_isf, chi2_sf, t_isf
 
 Float = NDArray[np.float64]
 
@@ -35,7 +35,7 @@ def heavy_tail(chi2: Float, outputs: int, heavy: bool = True) -> float:
     heavy
         Whether the tail may be a Student one.
     """
-    mild = float(np.clip(np.quantile(chi2, 0.98) / chi2_law.isf(0.02, outputs), 1.0, MILD))
+    mild = float(np.clip(np.quantile(chi2, 0.98) / chi2_isf(0.02, outputs), 1.0, MILD))
     if not heavy:
         return mild
     mild = max(mild, _slower(chi2, outputs))
@@ -51,10 +51,10 @@ def _slower(chi2: Float, outputs: int) -> float:
     The mean excess of the largest twentieth over its threshold says how slowly, as of speckle; rows far
     beyond the bar do not count. 1 where chance would show as much.
     """
-    limit, bar = (float(chi2_law.isf(p, outputs)) for p in (SHARES[1], FALSE_ALARM))
-    scaled = chi2 * float(chi2_law.median(outputs)) / max(float(np.median(chi2)), 1e-300)
+    limit, bar = (float(chi2_isf(p, outputs)) for p in (SHARES[1], FALSE_ALARM))
+    scaled = chi2 * float(chi2_isf(0.5, outputs)) / max(float(np.median(chi2)), 1e-300)
     over = scaled[(scaled > limit) & (scaled < FAR * bar)] - limit
-    normal = outputs * float(chi2_law.sf(limit, outputs + 2)) / SHARES[1] - limit
+    normal = outputs * float(chi2_sf(limit, outputs + 2)) / SHARES[1] - limit
     ratio = float(over.mean()) / normal if len(over) else 1.0
     if ratio < 1 + 2 / np.sqrt(max(len(over), 1)):
         return 1.0
@@ -63,7 +63,7 @@ def _slower(chi2: Float, outputs: int) -> float:
 
 def _contaminated(chi2: Float, outputs: int, degrees: float) -> bool:
     """Whether more rows are beyond the bar of normal noise than a tail would leave there: wrong rows are among them."""
-    limit = float(chi2_law.isf(FALSE_ALARM, outputs) / chi2_law.median(outputs))
+    limit = float(chi2_isf(FALSE_ALARM, outputs) / chi2_isf(0.5, outputs))
     expected = len(chi2) * float((_drawn(degrees, min(outputs, MOST_OUTPUTS)) > limit).mean())
     seen = float((chi2 / max(float(np.median(chi2)), 1e-300) > limit).sum())
     return bool(seen > 1.5 * expected + 3 * np.sqrt(expected) + 1)
@@ -75,7 +75,7 @@ def degrees_of_freedom(chi2: Float, outputs: int) -> float | None:
     found = None
     for share in SHARES:
         expected = share * len(chi2)
-        limit = chi2_law.isf(share, outputs) / chi2_law.median(outputs)
+        limit = chi2_isf(share, outputs) / chi2_isf(0.5, outputs)
         seen = float((relative > limit).sum())
         if seen < expected + PROVEN * np.sqrt(expected) + 1:
             continue
@@ -114,6 +114,6 @@ def _bar(degrees: float, outputs: int) -> float:
     """
     m = min(outputs, MOST_OUTPUTS)
     median = float(np.median(_squares(degrees, m)))
-    largest = float(student.isf(OF_TAILS / (2 * m), degrees)) ** 2 + median
-    normal = float(chi2_law.isf(FALSE_ALARM, m) / chi2_law.median(m))
+    largest = float(t_isf(OF_TAILS / (2 * m), degrees)) ** 2 + median
+    normal = float(chi2_isf(FALSE_ALARM, m) / chi2_isf(0.5, m))
     return largest / median / normal

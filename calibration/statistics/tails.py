@@ -12,8 +12,8 @@ from scipy import special
 
 
 def chi2_sf(x: ArrayLike, dof: ArrayLike) -> Any:
-    """Probability that a χ² with ``dof`` degrees of freedom is larger than ``x``."""
-    return special.chdtrc(dof, np.maximum(x, 0.0))
+    """Probability that a χ² with ``dof`` degrees of freedom is larger than ``x``; NaN where there are none."""
+    return special.chdtrc(np.where(np.greater(dof, 0), dof, np.nan), np.maximum(x, 0.0))
 
 
 def chi2_isf(p: ArrayLike, dof: ArrayLike) -> Any:
@@ -31,9 +31,24 @@ def t_isf(p: ArrayLike, dof: ArrayLike) -> Any:
     return -special.stdtrit(dof, p)
 
 
+def binomial_sf(k: int, n: int, p: float) -> float:
+    """Probability of more than ``k`` successes in ``n`` trials, each with probability ``p``."""
+    return float(special.bdtrc(k, n, p))
+
+
+def poisson_sf(k: int, mean: float) -> float:
+    """Probability that a Poisson count is larger than ``k``, which may be -1."""
+    return float(special.gammainc(k + 1, mean))
+
+
 def normal_pdf(z: ArrayLike) -> Any:
     """Density of the standard normal distribution."""
     return np.exp(-np.square(z) / 2) / np.sqrt(2 * np.pi)
+
+
+def normal_cdf(z: ArrayLike) -> Any:
+    """Probability that a standard normal value is at most ``z``."""
+    return special.ndtr(z)
 
 
 def normal_sf(z: ArrayLike) -> Any:

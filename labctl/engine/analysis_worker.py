@@ -1,4 +1,4 @@
-"""The process that analyses: ``python -m labctl.engine.analysis_worker PIPE DUMP``, both numbers of open files.
+"""The process that analyses, begun by `labctl.engine.analysis_worker_main`.
 
 It opens no device, writes no reading, and lives exactly as long as the process that started it.
 """
@@ -14,7 +14,6 @@ import pickle
 import queue
 import select
 import signal
-import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -131,7 +130,7 @@ def _end_with(pipe: Connection) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Answer questions until nobody asks any more."""
+    """Answer questions until nobody asks any more; ``argv`` is the pipe and the dump, both numbers of open files."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # stops are for the process at the bench, and this one ends with it
     pipe, dump = Connection(int(argv[0])), int(argv[1])
@@ -143,7 +142,3 @@ def main(argv: list[str]) -> None:
     logging.getLogger("labctl").setLevel(logging.INFO)
     worker.serve()
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

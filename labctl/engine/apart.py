@@ -118,7 +118,7 @@ class Process:
         self._pipe, theirs = Pipe()
         try:
             self._process = subprocess.Popen(
-                python("labctl.engine.analysis_worker", str(theirs.fileno()), str(self._dump.fileno())),
+                python("labctl.engine.analysis_worker_main", str(theirs.fileno()), str(self._dump.fileno())),
                 pass_fds=(theirs.fileno(), self._dump.fileno()),
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # the one document of a command is not its business

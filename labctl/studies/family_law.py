@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from calibration.errors import BadOperands
+from calibration.statistics.tails import t_isf
 from labctl.archive.atomic import storage
 from labctl.errors import UsageError
 from labctl.studies.arms import checkpoint_path, members_of
@@ -349,7 +349,7 @@ def _quantised(known: Mapping[str, Measured]) -> tuple[Ratio, ...]:
     for part in (*pairs[0][0].costs.kinds, ALL) if pairs else ():
         logs = np.log([_cost(after, part) / _cost(before, part) for before, after in pairs])
         n = len(logs)
-        half = float(stats.t.ppf(0.975, n - 1) * logs.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+        half = float(t_isf(0.025, n - 1) * logs.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
         middle = float(logs.mean())
         found.append(Ratio(part, math.exp(middle), math.exp(middle - half), math.exp(middle + half), n))
     return tuple(found)

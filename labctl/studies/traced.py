@@ -19,7 +19,6 @@ from simulation.energy.decoders import HEAD, Decoder, load_decoders
 from simulation.energy.operations import Operations, count_operations
 from simulation.energy.shapes import load_shapes
 from simulation.models.checkpoint import load_checkpoint
-from simulation.models.gpt import GPT
 from simulation.models.language import Language
 from simulation.models.loading import load_language
 
@@ -108,11 +107,10 @@ def operations_for(model: str | None, shape: str | None, tokens: int | None = No
         return of_decoder(shapes[shape], tokens)
     path = shipped_model() if model is None else Path(model)
     if path.suffix == ".safetensors":
-        config = load_checkpoint(path).model.config
+        loaded = load_checkpoint(path).model
+        config = loaded.config
         length = _length(path.stem, tokens, config.context, config.context)
-        with torch.device("meta"):
-            bare, ids = GPT(config), torch.zeros(1, length, dtype=torch.long)
-        counted = count_operations(bare, ids, tokens=length)
+        counted = count_operations(loaded, torch.zeros(1, length, dtype=torch.long), tokens=length)
         known = of_decoder(Decoder.of(config, path.stem), length)
         return replace(known, operations=counted)
     language = load_language(str(model))

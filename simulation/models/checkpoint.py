@@ -25,6 +25,7 @@ from groundwork.errors import FileRefused
 from groundwork.files import write_whole
 from groundwork.opening.json_text import parse_json
 from groundwork.opening.tensors import MOST_TENSOR_BYTES, read_header, read_safetensors
+from simulation.models.bare import bare
 from simulation.models.gpt import GPT, GPTConfig
 
 SCHEMA = "labctl.transformer/1"
@@ -156,7 +157,7 @@ def _check_shapes(path: Path, config: GPTConfig, tensors: Mapping[str, Tensor]) 
         raise _error(
             path, "checkpoint holds fewer tensors than its model has blocks", str(config.blocks), str(len(tensors))
         )
-    with torch.device("meta"):  # shapes without memory, whatever the file claims
+    with bare():
         expected = {name: tuple(tensor.shape) for name, tensor in GPT(config).state_dict().items()}
     seen = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     wrong = sorted(name for name in expected.keys() | seen.keys() if expected.get(name) != seen.get(name))

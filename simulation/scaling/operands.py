@@ -47,10 +47,11 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import integrate, stats
 
 from calibration.frames.products import ProductGroup
+from calibration.statistics.tails import chi2_sf, normal_isf, normal_pdf
 
 Encoding = Literal["four-pass", "offset", "net-output", "full-scale"]
 ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
@@ -123,9 +124,9 @@ class Moments:
 
 def clipped_normal(percentile: float) -> Moments:
     """Moments of ``ŵ = clip(w / s, ±1)``, where w is normal and s is the ``percentile`` of |w| [%]."""
-    s = float(stats.norm.ppf(0.5 + percentile / 200))
+    s = float(normal_isf(0.5 - percentile / 200))
     beyond = 1 - percentile / 100
-    phi = float(stats.norm.pdf(s))
+    phi = float(normal_pdf(s))
     mean = 2 * (1 / math.sqrt(2 * math.pi) - phi) / s + beyond
     square = (1 - beyond - 2 * s * phi) / s**2 + beyond
     return Moments(mean, square)
@@ -158,4 +159,4 @@ def random_photons(inputs: int, encoding: Encoding, error: float, percentile: fl
 
 def _largest_square(count: int) -> float:
     """E[max x²] of ``count`` normal numbers: ∫ P(max x² > t) dt."""
-    return float(integrate.quad(lambda t: 1 - stats.chi2.cdf(t, 1) ** count, 0, 80, limit=200)[0])
+    return float(scipy.integrate.quad(lambda t: 1 - (1 - chi2_sf(t, 1)) ** count, 0, 80, limit=200)[0])

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from calibration.errors import BadOperands
+from calibration.statistics.tails import t_isf
 from simulation.scaling.requirement import interval
 
 Float = NDArray[np.float64]
@@ -82,7 +82,7 @@ def power_law(widths: Float, photons: Float, draws: Float | None = None) -> Powe
     scatter = None
     if n > 2:
         error = np.sqrt(np.sum((y - slope * x - intercept) ** 2) / (n - 2) / np.sum((x - x.mean()) ** 2))
-        half = float(stats.t.ppf(0.975, n - 2) * error)
+        half = float(t_isf(0.025, n - 2) * error)
         scatter = float(slope) - half, float(slope) + half
     left = [np.arange(n) != i for i in range(n)] if n > 2 else []
     return PowerLaw(

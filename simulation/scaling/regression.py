@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from calibration.errors import BadOperands
+from calibration.statistics.tails import f_sf, t_isf
 
 Float = NDArray[np.float64]
 LEVEL = 0.95
@@ -53,7 +53,7 @@ class Fit:
         """95 % of one coefficient."""
         value = float(self.coefficients[coefficient, column])
         error = float(np.sqrt(self.covariance[column, coefficient, column, coefficient]))
-        half = float(stats.t.ppf((1 + LEVEL) / 2, self.degrees)) * error
+        half = float(t_isf((1 - LEVEL) / 2, self.degrees)) * error
         return value - half, value + half
 
 
@@ -108,4 +108,4 @@ def _pure_error(y: Float, residuals: Float, groups: Sequence[Hashable], k: int) 
         return np.sqrt(variance), missing
     excess = (np.square(residuals).sum(0) - np.square(within).sum(0)) / beyond
     ratio = np.divide(excess, variance, out=np.full(len(variance), np.nan), where=variance > 0)
-    return np.sqrt(variance), np.asarray(stats.f.sf(ratio, beyond, pure))
+    return np.sqrt(variance), np.asarray(f_sf(ratio, beyond, pure))

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
-from scipy.optimize import brentq, isotonic_regression
 
 from calibration.errors import BadOperands
 
@@ -186,7 +185,7 @@ def crossing(photons: Float, excess: Float, tolerance: float) -> float:
     -------
     −inf if it is below at the dimmest level, inf if it is above at the brightest.
     """
-    falling = isotonic_regression(excess, increasing=False).x
+    falling = scipy.optimize.isotonic_regression(excess, increasing=False).x
     height = np.arcsinh(falling / tolerance) - math.asinh(1.0)
     if height[0] <= 0:
         return -math.inf
@@ -194,7 +193,9 @@ def crossing(photons: Float, excess: Float, tolerance: float) -> float:
         return math.inf
     last = int(np.nonzero(height > 0)[0][-1])
     x = np.log(photons)
-    return math.exp(brentq(PchipInterpolator(x, height), x[last], x[last + 1], xtol=1e-6))
+    return math.exp(
+        scipy.optimize.brentq(scipy.interpolate.PchipInterpolator(x, height), x[last], x[last + 1], xtol=1e-6)
+    )
 
 
 def bright_cost(sweep: Sweep, draws: Resamples, below: float = 0.05) -> tuple[float, float, float]:

@@ -56,6 +56,7 @@ def test_rooms_of_the_picture_are_the_folders(house: dict[str, Any], imports: di
     assert set(imports) == every | set(house["rooms"]())
 
 
+@pytest.mark.slow
 def test_picture_of_the_house_is_drawn(house: dict[str, Any], imports: dict[str, Any], tmp_path: Path) -> None:
     house["draw"](tmp_path / "house.png")
     with Image.open(tmp_path / "house.png") as drawn:

@@ -12,8 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, safe_open, save_file
 from tokenizers import Tokenizer
+from torch.overrides import TorchFunctionMode
 
 from calibration.errors import ArtefactError
+from simulation.models.bare import bare
 from simulation.models.checkpoint import load_checkpoint, save_checkpoint
 from simulation.models.gpt import GPT
 
@@ -218,3 +220,26 @@ def test_pipe_is_no_checkpoint(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "model.safetensors")
     with pytest.raises(ArtefactError, match="not a regular file"):
         load_checkpoint(tmp_path / "model.safetensors")
+
+
+class Calls(TorchFunctionMode):
+    """What is asked of torch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.names.add(getattr(func, "__name__", ""))
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_bare_model_has_shapes_and_nothing_is_drawn_for_it(model: GPT) -> None:
+    """A draw without memory would load torch's compiler."""
+    with Calls() as calls, bare():
+        made = GPT(model.config)
+    shapes = {name: tensor.shape for name, tensor in made.state_dict().items()}
+    assert shapes == {name: tensor.shape for name, tensor in model.state_dict().items()}
+    assert all(tensor.is_meta for tensor in made.state_dict().values())
+    assert "empty" in calls.names
+    assert not calls.names & {"normal_", "uniform_", "kaiming_uniform_"}

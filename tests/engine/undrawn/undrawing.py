@@ -1,4 +1,8 @@
-"""Stands in for matplotlib in commands that tests start: to load it takes longer than many of them live."""
+"""Stands in for matplotlib in commands that tests start: to load it takes longer than many of them live.
+
+So does numba's look for extensions, where the packages are installed with which the endpoints are tested: it imports
+awkward and sparse, which no kernel of ours knows.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,20 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+EXTENSIONS = "numba.core.entrypoints"
+
 
 class Undrawing(MetaPathFinder, Loader):
     """Finds every module of matplotlib; each has whatever is asked of it, and nothing of that draws."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        return ModuleSpec(name, self, is_package=True) if name.partition(".")[0] == "matplotlib" else None
+        found = name == EXTENSIONS or name.partition(".")[0] == "matplotlib"
+        return ModuleSpec(name, self, is_package=True) if found else None
 
     def exec_module(self, module: ModuleType) -> None:
+        if module.__name__ == EXTENSIONS:
+            module.init_all = lambda: None  # type: ignore[attr-defined]
+            return
         from undrawn_figures import Undrawn
 
         def anything(name: str) -> type[Undrawn]:
