@@ -274,7 +274,8 @@ def test_a_start_far_away_ends_where_a_near_one_does():
     frames = replace(frames, count=frames.count / np.array([250.0, 3000.0, 20.0])[frames.scan])
     near = mean_of(truth)
     scatter = covariance_of_means(truth.noise, near.light(frames), truth.offset, frames.count)
-    far = Mean(near.gain * (1 + np.random.default_rng(3).standard_normal((24, 32))), near.offset, np.zeros((24, 2)), np.zeros(2))
+    gain = near.gain * (1 + np.random.default_rng(3).standard_normal((24, 32)))
+    far = Mean(gain, near.offset, np.zeros((24, 2)), np.zeros(2))
     found, expected = (full_fit(frames, scatter, PER_OUTPUT, start) for start in (far, near))
     for field in PARTS:
         apart = getattr(found.mean, field) - getattr(expected.mean, field)

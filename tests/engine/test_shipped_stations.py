@@ -1,4 +1,4 @@
-"""Every shipped station calibrates as it is shipped: small ones in other tests say nothing of its size and couplings."""
+"""Every shipped station calibrates as it is shipped: small ones say nothing of its size and couplings."""
 
 import json
 
@@ -6,7 +6,6 @@ import pytest
 
 from labctl.__main__ import main
 from labctl.resources import data_path
-
 
 STATIONS = sorted(path.stem for path in data_path("stations").glob("*.toml"))
 
