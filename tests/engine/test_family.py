@@ -128,6 +128,17 @@ def test_what_stands_in_the_exponents_besides_the_width_is_said(
     assert not law.exists()  # that of other models does not stay beside this sweep
 
 
+def test_models_of_one_name_are_told_apart_in_the_law(family: Path, tmp_path: Path) -> None:
+    paths = []
+    for path in map(Path, models(family)):
+        paths.append(tmp_path / path.stem / "model.safetensors")
+        paths[-1].parent.mkdir()
+        shutil.copy(path, paths[-1])
+    assert swept(tmp_path, "ideal", *map(str, paths)) == 0
+    named = json.loads((tmp_path / "sweep/law.json").read_text())["law"]["provenance"]["models"]
+    assert sorted(named) == ["model (d = 16)", "model (d = 4)", "model (d = 8)"]
+
+
 def test_models_of_two_tokenizers_are_refused_before_the_sweep(
     family: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
