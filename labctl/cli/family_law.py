@@ -104,7 +104,7 @@ def write_law(lab: Lab, bench: Source, members: Sequence[Member], text: Path | N
     try:
         law = law_of_widths(models, reading, texts)
     except UsageError as error:
-        _no_law(lab, output, str(error.seen))
+        _no_law(lab, output, f"{error}: {error.seen}")
         return
     with storage(output / LAW, "writing a law"):
         save_law(output / LAW, law)
