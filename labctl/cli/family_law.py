@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,10 +98,13 @@ def write_law(lab: Lab, bench: Source, members: Sequence[Member], text: Path | N
     texts = [] if text is None else load_texts([text])
     documents = documents_for([]) if text is None else documents_of(texts[0])
     reading = Reading(described(bench), documents, tokens, DocumentCostStore(output / "points"))
+    stems = Counter(member.path.stem for member in members)
+    names = [m.path.stem if stems[m.path.stem] == 1 else f"{m.path.stem} (d = {m.width})" for m in members]
+    models = [(name, m.sha256, m.language, m.trained_for) for name, m in zip(names, members, strict=True)]
     try:
-        law = law_of_widths([(m.path.stem, m.sha256, m.language, m.trained_for) for m in members], reading, texts)
+        law = law_of_widths(models, reading, texts)
     except UsageError as error:
-        _no_law(lab, output, str(error.seen))
+        _no_law(lab, output, f"{error}: {error.seen}")
         return
     with storage(output / LAW, "writing a law"):
         save_law(output / LAW, law)

@@ -266,8 +266,8 @@ def law_of_widths(
     depths = {shape_of(language.model, trained_for).blocks for _, _, language, trained_for in models}
     if len(depths) > 1:
         raise UsageError(
-            "no law of these models",
-            seen=f"they differ in depth, too: {', '.join(map(str, sorted(depths)))} blocks",
+            "the models differ in depth, too",
+            seen=f"{', '.join(map(str, sorted(depths)))} blocks",
             hint="models of one depth, or labctl scaling --arms FOLDER",
         )
     try:

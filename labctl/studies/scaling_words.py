@@ -13,7 +13,7 @@ from labctl.studies.second_order import why_not
 from simulation.benches.opening import described
 from simulation.scaling.law import Factor
 
-OTHERS: dict[Factor, str] = {
+BESIDES: dict[Factor, str] = {
     "blocks": "depth", "head_width": "head width", "tokens_per_parameter": "tokens of training for each parameter",
 }  # fmt: skip
 """What may differ besides the width."""
@@ -27,9 +27,9 @@ def differing(members: Sequence[Member]) -> tuple[str, ...]:
         shapes = [shape_of(member.language.model, member.trained_for) for member in members]
     except UsageError:
         return ()
-    sizes = {factor: [size for shape in shapes if (size := getattr(shape, factor)) is not None] for factor in OTHERS}
+    sizes = {factor: [size for shape in shapes if (size := getattr(shape, factor)) is not None] for factor in BESIDES}
     return tuple(
-        words for factor, words in OTHERS.items() if sizes[factor] and max(sizes[factor]) > ALIKE * min(sizes[factor])
+        words for factor, words in BESIDES.items() if sizes[factor] and max(sizes[factor]) > ALIKE * min(sizes[factor])
     )
 
 
@@ -37,7 +37,8 @@ def remarks(found: Scaling) -> Iterator[str]:
     """What stands in the numbers besides the width and the light."""
     members = found.plan.members
     if others := differing(members):
-        yield f"the models differ in {' and '.join(others)}, too: the exponents of d hold that as well"
+        listed = " and ".join(filter(None, (", ".join(others[:-1]), others[-1])))
+        yield f"the models differ in {listed}, too: the exponents of d hold that as well"
     if len(members) == 2:
         yield "two widths: 95 % is of the text and the noise alone, not of another training"
     documents = found.sweeps[0].documents

@@ -124,8 +124,31 @@ def test_what_stands_in_the_exponents_besides_the_width_is_said(
     assert swept(tmp_path, "ideal", *models(family)[1:]) == 0
     told = "".join(capsys.readouterr())
     assert "not of another training" in told
-    assert "no law.json: too few models" in told
+    assert "no law.json: no law of these models: too few models" in told
     assert not law.exists()  # that of other models does not stay beside this sweep
+
+
+def test_models_of_two_depths_have_no_law_in_the_width(
+    family: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deep = tmp_path / "deep.safetensors"
+    assert main(["train", str(deep), "--width", "32", "--blocks", "2", *SHAPE[2:], "--steps", "2", "--quiet"]) == 0
+    capsys.readouterr()
+    assert swept(tmp_path, "ideal", *models(family), str(deep)) == 0
+    told = "".join(capsys.readouterr())
+    assert "the models differ in depth, head width and tokens" in told
+    assert "no law.json: the models differ in depth, too: 1, 2 blocks" in told
+
+
+def test_models_of_one_name_are_told_apart_in_the_law(family: Path, tmp_path: Path) -> None:
+    paths = []
+    for path in map(Path, models(family)):
+        paths.append(tmp_path / path.stem / "model.safetensors")
+        paths[-1].parent.mkdir()
+        shutil.copy(path, paths[-1])
+    assert swept(tmp_path, "ideal", *map(str, paths)) == 0
+    named = json.loads((tmp_path / "sweep/law.json").read_text())["law"]["provenance"]["models"]
+    assert sorted(named) == ["model (d = 16)", "model (d = 4)", "model (d = 8)"]
 
 
 def test_models_of_two_tokenizers_are_refused_before_the_sweep(
