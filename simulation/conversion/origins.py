@@ -58,6 +58,18 @@ def constants_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
 
 
+def modules_of(model: nn.Module) -> list[nn.Module]:
+    """Each module once, in an order that goes by their places; asked before every call, and quicker than torch's."""
+    found, seen, waiting = [], set(), [model]
+    while waiting:
+        module = waiting.pop()
+        if id(module) not in seen:
+            seen.add(id(module))
+            found.append(module)
+            waiting += [child for child in module._modules.values() if child is not None]
+    return found
+
+
 def matrix_name(origin: Origin, weight: Tensor, module: str, number: int) -> str:
     """What a matrix is called: by its parameter and the part of it, or by its ``number`` in the ``module``."""
     if origin.parameter is None:

@@ -27,7 +27,15 @@ from simulation.conversion.by_parts import by_parts, recurrent_by_parts, uncompi
 from simulation.conversion.contraction import forget
 from simulation.conversion.following import cannot_be_compiled, follow_methods, forget_methods, threads_followed
 from simulation.conversion.ledger import Conversion
-from simulation.conversion.origins import Origin, constants_of, inner_tensors, key_of, matrix_name, storage_of
+from simulation.conversion.origins import (
+    Origin,
+    constants_of,
+    inner_tensors,
+    key_of,
+    matrix_name,
+    modules_of,
+    storage_of,
+)
 from simulation.conversion.recomputed import follow_functions, may_be_recomputed
 from simulation.conversion.seeing import Products, is_elsewhere, light_here
 from simulation.models.gpt import Product
@@ -119,13 +127,13 @@ class Routing:
         self._matrices: dict[Any, tuple[str, Matrix]] = {}
         self._expected: set[Any] = set()
         self._pairs: dict[str, Pair] = {}
-        self._here, self._digital = _Here(), 0
+        self._here = _Here([])
         self._modules: list[nn.Module] = []
         self._holders: list[tuple[str, Mapping[str, Tensor | None]]] = []
         self._places: list[int] = []
         self._still: dict[int, Origin] = {}
         self._neighbours: dict[int, list[Origin]] = {}
-        self._take_in(_modules_of(model))
+        self._take_in(modules_of(model))
 
     def _take_in(self, modules: list[nn.Module]) -> None:
         """Watch the modules that the model has now, and no longer those that it had.
@@ -153,7 +161,7 @@ class Routing:
         self._places, self._modules = [], modules
 
     def _look_again(self) -> None:
-        if (modules := _modules_of(self.model)) != self._modules:
+        if (modules := modules_of(self.model)) != self._modules:
             with _finding:
                 if modules != self._modules:
                     self._take_in(modules)
@@ -317,11 +325,11 @@ class Routing:
         """While open, what this thread computes, and those that it starts, is left to torch."""
         with threads_followed(self):
             self._here.digital += 1
-            self._digital += 1
+            self._here.all_digital.append(None)
             try:
                 yield
             finally:
-                self._digital -= 1
+                self._here.all_digital.pop()
                 self._here.digital -= 1
 
     @property
@@ -330,7 +338,7 @@ class Routing:
 
         Torch derives gradients in threads of its own, which nobody starts who could tell them.
         """
-        if self._here.digital or not self._digital:
+        if self._here.digital or not self._here.all_digital:
             return bool(self._here.digital)
         return isinstance(threading.current_thread(), threading._DummyThread)
 
@@ -403,18 +411,6 @@ class Routing:
         return origin
 
 
-def _modules_of(model: nn.Module) -> list[nn.Module]:
-    """Each module once, in an order that goes by their places; asked before every call, and quicker than torch's."""
-    found, seen, waiting = [], set(), [model]
-    while waiting:
-        module = waiting.pop()
-        if id(module) not in seen:
-            seen.add(id(module))
-            found.append(module)
-            waiting += [child for child in module._modules.values() if child is not None]
-    return found
-
-
 def _forget(module: nn.Module) -> None:
     """Watch a module no longer, whichever model's it was."""
     forget_methods(module)
@@ -425,20 +421,26 @@ def _forget(module: nn.Module) -> None:
 
 
 class _Here(threading.local):
-    """What runs in this thread, and whether digitally. A copy of a model begins with nothing running."""
+    """What runs in this thread, and whether digitally. A copy of a model begins with nothing running.
 
-    def __init__(self) -> None:
-        self.digital = 0
+    Parameters
+    ----------
+    all_digital
+        As long as the number of times that any thread has begun to compute digitally: one list for all threads.
+    """
+
+    def __init__(self, all_digital: list[None]) -> None:
+        self.digital, self.all_digital = 0, all_digital
         self.frames: list[_Frame] = []
         self.opened = ExitStack()
         self.products: Products | None = None
         self.caller: FrameType | None = None
 
     def __deepcopy__(self, _: Any) -> _Here:
-        return _Here()
+        return _Here([])
 
     def __reduce__(self) -> Any:
-        return _Here, ()
+        return _Here, ([],)
 
 
 @dataclass(frozen=True)
