@@ -54,19 +54,22 @@ class Lying:
     """Where the matrix lies that is shown, for a loop that reads it. To find that takes as long as a small product."""
 
     def __init__(self) -> None:
-        self._live: Live | None = None
-        self._lines: tuple[torch.Size, tuple[int, ...]] | None = None
+        self._found: tuple[Live, torch.Size, tuple[int, ...]] | None = None
 
     def __reduce__(self) -> Any:
         return Lying, ()  # a copy of a matrix lies elsewhere
 
     def live(self, matrix: Tensor, mark: Mark) -> Live | None:
         """What the loop is to compare with the ``mark``; None where it cannot, or the mark is of another matrix."""
-        live, lines = self._live, (matrix.shape, matrix.stride())
-        if live is None or lines != self._lines or live.words.__array_interface__["data"][0] != matrix.data_ptr():
-            live, self._lines = _live_of(matrix, mark), lines
-            self._live = live  # which keeps its memory from being given to anything else
-        return live
+        if self._found is not None:
+            live, *lines = self._found
+            address = live.words.__array_interface__["data"][0]
+            if address == matrix.data_ptr() and lines == [matrix.shape, matrix.stride()]:
+                return live
+        found = _live_of(matrix, mark)
+        if found is not None:  # and held, which keeps its memory from being given to anything else
+            self._found = found, matrix.shape, matrix.stride()
+        return found
 
 
 def _live_of(matrix: Tensor, mark: Mark) -> Live | None:
