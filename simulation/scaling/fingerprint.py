@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,7 +53,7 @@ def _source(name: str) -> str:
 def _imports(tree: ast.AST) -> list[str]:
     """Modules of ours that are imported anywhere in it, also those imported as names of a package."""
     found = []
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in _OURS:
             inside = [f"{node.module}.{alias.name}" for alias in node.names]
             found += [node.module, *filter(_is_module, inside)]
@@ -69,6 +70,17 @@ def _is_module(name: str) -> bool:
 
 
 def _drop_docstrings(tree: ast.AST) -> None:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+    for node in (tree, *_statements(tree)):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node, clean=False) is not None
+        ):
             node.body = node.body[1:]
+
+
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """What is inside, but for expressions: most of a tree, and neither imports nor docstrings are among them."""
+    for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, ast.expr):
+            yield node
+            yield from _statements(node)

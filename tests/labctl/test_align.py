@@ -57,12 +57,14 @@ def named(document: Mapping[str, Any]) -> dict[tuple[str, str], str]:
     return {(f["about"], f["name"]): f["state"] for f in document["findings"] if f["state"] != "PASS"}
 
 
-@pytest.fixture
-def unseen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No picture is drawn."""
-    monkeypatch.setattr("labctl.cli.align._draw", lambda path, view, station: str(path))
+@pytest.fixture(autouse=True)
+def unseen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The picture is drawn in tests marked ``figures`` only."""
+    if request.node.get_closest_marker("figures") is None:
+        monkeypatch.setattr("labctl.cli.align._draw", lambda path, view, station: str(path))
 
 
+@pytest.mark.figures
 def test_bench_in_order_passes_and_the_picture_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, document = aligned(tmp_path, capsys)
     assert code == 0
@@ -131,7 +133,6 @@ WRONG = [
         str(next(iter(value.values()), "right")) if isinstance(value, dict) and "power_mw" not in value else None
     ),
 )
-@pytest.mark.usefixtures("unseen")
 def test_each_way_to_be_wrong_is_named(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

@@ -109,11 +109,12 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_looking_at_a_run_imports_no_fit(desk: Path) -> None:
-    show = f"main(['run', 'show', 'latest', '--runs', {str(desk / 'runs')!r}])"
-    heavy = ("scipy", "torch", "numba", "calibration.response", "labctl.foreign")
+def test_looking_at_what_lies_there_imports_nothing_that_computes(desk: Path) -> None:
+    words = (["run", "show", "latest"], ["run", "list"], ["run", "verify", "latest"], ["calib", "list"])
+    look = "; ".join(f"main([*{w}, '--runs', {str(desk / 'runs')!r}])" for w in words)
+    heavy = ("numpy", "scipy", "h5py", "torch", "numba", "matplotlib", "calibration.machine", "labctl.foreign")
     shown = python(
-        f"import sys; from labctl.__main__ import main; {show}; print([m for m in {heavy} if m in sys.modules])"
+        f"import sys; from labctl.__main__ import main; {look}; print([m for m in {heavy} if m in sys.modules])"
     )
     assert shown.splitlines()[-1] == "[]"
 
