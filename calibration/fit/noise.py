@@ -10,7 +10,7 @@ noise, shot noise and flicker there is evidence.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import comb
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from calibration.errors import BadScan, FitError
 from calibration.frames.scan import Readings, repeats
-from calibration.machine.noise import Noise
+from calibration.machine.noise import ROUNDING_DN2, Noise
 from calibration.statistics.choice import Choice, Hypothesis, choose
 from calibration.statistics.covariance import Covariance
 from calibration.statistics.tails import chi2_sf
@@ -36,7 +36,6 @@ SUFFICIENT = 0.1
 """Share of what the slope promises that a step must gain: where the law does not fit, the likelihood is more curved
 than it expects itself to be, and whole steps swing to and fro about its greatest value."""
 SMALLEST = 1e-9
-DARKEST = 1e-4
 
 
 @dataclass(frozen=True)
@@ -147,8 +146,6 @@ def fit_residuals(parts: list[Residuals]) -> NoiseFit:
     """
     names = ("dn", "light", "total", "own_left", "common_left")
     whole = Residuals(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-    # forms without read noise need some light everywhere
-    whole = replace(whole, light=np.maximum(whole.light, DARKEST * whole.light.max()))
     start = _start(whole)
     fits = {form: _maximise(whole, start, form) for form in FORMS}
     hypotheses = [
@@ -163,9 +160,9 @@ def fit_residuals(parts: list[Residuals]) -> NoiseFit:
     errors = loose.copy()
     information = _likelihood(theta, whole)[2][np.ix_(present, present)]
     errors[present] = np.sqrt(np.diag(_inverse(information)))
-    read, rho = np.sqrt(theta[0]), np.sqrt(theta[2])
-    stderr = [_root_error(theta[0], errors[0]), errors[1], _root_error(theta[2], errors[2])]
-    return NoiseFit(Noise(float(read), float(theta[1]), float(rho), np.array(stderr)), choice)
+    read2 = theta[0] + ROUNDING_DN2 if present[0] else 0.0
+    stderr = [_root_error(read2, errors[0]), errors[1], _root_error(theta[2], errors[2])]
+    return NoiseFit(Noise(float(np.sqrt(read2)), float(theta[1]), float(np.sqrt(theta[2])), np.array(stderr)), choice)
 
 
 def _root_error(square: float, error: float) -> float:
@@ -192,10 +189,10 @@ def _offset(readings: Readings, display_floor: float) -> Float:
 
 
 def _maximise(residuals: Residuals, start: Float, form: tuple[int, ...]) -> tuple[Float, float]:
-    """θ = (σ², κ, ρ²) ≥ 0 of greatest likelihood with only the parts of ``form``, and −log likelihood: Fisher scoring.
+    """θ ≥ 0 of greatest likelihood with only the parts of ``form``, and −log likelihood: Fisher scoring.
 
-    Steps are halved until the likelihood grows by its share of what they promise (L. Armijo, Pacific J. Math. 16 (1966)
-    1); a part that falls below `SMALLEST` of its start stays there.
+    θ is that of `_likelihood`. Steps are halved until the likelihood grows by its share of what they promise (L.
+    Armijo, Pacific J. Math. 16 (1966) 1); a part that falls below `SMALLEST` of its start stays there.
     """
     free = np.array(form)
     theta = np.zeros(3)
@@ -230,14 +227,15 @@ def _inverse(information: Float) -> Float:
 
 
 def _likelihood(theta: Float, residuals: Residuals) -> tuple[float, Float, Float]:
-    """Negative log-likelihood, its gradient and the Fisher information in θ = (σ², κ, ρ²).
+    """Negative log-likelihood, its gradient and the Fisher information in θ = (σ² − 1/12 DN², κ, ρ²).
 
     Restricted likelihood: where a fit of the mean has taken degrees of freedom, log det C counts for those that are
-    left.
+    left. Rounding to whole counts is a part of C in every form, so that those without read noise have a variance in
+    the dark; a part of the light instead would be taken for the read noise that dark frames show, and bend κ.
     """
     dn, light = residuals.dn, residuals.light
     own_left, common_left = residuals.own_left, residuals.common_left
-    covariance = Covariance.of(theta[0] + theta[1] * light, residuals.total, theta[2])
+    covariance = Covariance.of(ROUNDING_DN2 + theta[0] + theta[1] * light, residuals.total, theta[2])
     chi2 = float(covariance.quadratic(dn).sum())
     log_det = float(own_left @ covariance.log_det_own + common_left @ covariance.log_det_common)
     value = 0.5 * (log_det + chi2)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cal_bench import bench
+from cal_bench import bench, display_curve
 
 from calibration.errors import FitError
 from calibration.fit.noise import Residuals, fit_noise, fit_residuals
@@ -92,6 +92,29 @@ def test_parts_that_are_there_are_found_and_no_others(parts, expected):
 def test_flicker_is_not_mistaken_for_shot_noise():
     values, stderr = fits(bench((24, 16), read=20.0, shot=0.5, flicker=0.03), 10, 900)
     assert np.abs(values[:, 1].mean() - 0.5) < 4 * stderr[:, 1].mean() / np.sqrt(10)
+
+
+@pytest.mark.parametrize("read", [0.0, 83.0])
+def test_dark_frames_of_a_display_without_floor_do_not_bend_the_shot_noise(read):
+    """The light of a bright frame is 10⁷ DN, so that even a ten-thousandth of it scatters by more than reading does."""
+    truth = bench((24, 16), read=read, shot=2.0, display=display_curve(floor=0.0))
+    truth.gain = 600 * truth.gain
+    scan = noise_scan(truth.shape, PLAN)
+    found = [fit_noise(truth.read_scan(scan, np.random.default_rng(seed)), 0.0) for seed in range(20)]
+    assert {fit.choice.chosen for fit in found} == {"read + shot" if read else "shot"}
+    values = np.array([[fit.noise.read_dn, fit.noise.shot_dn] for fit in found])
+    stderr = np.array([fit.noise.stderr[:2] for fit in found])
+    assert (np.abs(values - [read, 2.0]).max(axis=0) < 4 * stderr.mean(axis=0)).all()
+    assert (np.abs(values.mean(axis=0) - [read, 2.0]) < 4 * stderr.mean(axis=0) / np.sqrt(len(found))).all()
+
+
+def test_read_noise_of_a_single_pixel_includes_rounding():
+    rng, light = np.random.default_rng(1), np.repeat([0.0, 400.0], 200)[:, None] * np.ones(24)
+    ones = np.ones(len(light))
+    noise = np.rint(0.5 * rng.standard_normal(light.shape) + rng.poisson(light)) - light
+    found = fit_residuals([Residuals(noise, light, light, ones, ones)]).noise
+    assert abs(found.read_dn - np.sqrt(0.5**2 + 1 / 12)) < 4 * found.stderr[0]
+    assert found.stderr[0] < 0.01
 
 
 @pytest.mark.parametrize("seed", [8, 9, 10])
