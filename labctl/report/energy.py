@@ -47,6 +47,7 @@ def write_energy_page(path: Path, cost: Cost, shapes: Gallery) -> Path:
     body = [
         f"<h1>Energy of {text(cost.model)}{'' if cost.light is DARK else ' in light'}</h1>",
         f"<p>{text(cost.built_of)}; {text(work)}</p>",
+        *([f"<p>{text('; '.join(cost.scaled))}</p>"] if cost.scaled else ()),
         f"<p>{text(_photons(cost))}</p>",
         _headline(cost),
         *(conversation_tables(cost.served) if cost.served else ()),
@@ -69,7 +70,8 @@ def _widths(cost: Cost) -> str:
 
 def _photons(cost: Cost) -> str:
     """How much light, and where that comes from."""
-    return "; ".join((f"Light: {cost.light.words}", *cost.light.notes(cost.width, cost.bill.components))) + "."
+    notes = cost.light.notes(cost.width, cost.bill.components, cost.bits)
+    return "; ".join((f"Light: {cost.light.words}", *notes)) + "."
 
 
 def _headline(cost: Cost) -> str:

@@ -50,7 +50,7 @@ class Light:
         """A machine at this light."""
         return replace(machine, photons=self.law if machine.photons else None)
 
-    def notes(self, width: int, components: Components) -> list[str]:
+    def notes(self, width: int, components: Components, bits: int) -> list[str]:
         """What there is to say of the light of a model of this width, a sentence each; nothing where there is none."""
         need, efficiency = self.law(width), self.law.efficiency
         if not need:
@@ -63,7 +63,7 @@ class Light:
             here = components[EFFICIENCY].value
             found += [
                 f"at a quantum efficiency of {efficiency:g}; here {here:g}, so {efficiency / here:.3g} times as many",
-                f"for the noise of light alone: what rounding to {components.bits} bits adds comes on top",
+                f"for the noise of light alone: what rounding to {bits} bits adds comes on top",
             ]
         if self.outside:
             found.append(f"beyond the models of the fit in {', '.join(self.outside).replace('_', ' ')}")
