@@ -8,6 +8,11 @@ from simulation.energy.constants import OF_BITS, Components
 from simulation.energy.pricing import PER_BIT
 
 
+def in_bits(bits: int) -> str:
+    """``1 bit``, ``6 bits``."""
+    return f"{bits} bit" if bits == 1 else f"{bits} bits"
+
+
 def scaled_words(bits: int, components: Components) -> tuple[str, ...]:
     """Two lines; nothing where all converters are stated for these bits."""
     stated = sorted({components.stated_bits(name) for name in OF_BITS} - {bits})
@@ -15,7 +20,7 @@ def scaled_words(bits: int, components: Components) -> tuple[str, ...]:
         return ()
     rule = components[PER_BIT]
     return (
-        f"words of {bits} bits, converters stated for {' and '.join(map(str, stated))}: scaled by assumption",
+        f"words of {in_bits(bits)}, converters stated for {' and '.join(map(str, stated))}: scaled by assumption",
         f"DAC and ADC {rule.value:.3g} × ({rule.low:.3g} … {rule.high:.3g}) a bit, modulators in proportion to bits",
     )
 

@@ -109,7 +109,7 @@ def require_one_resolution(constants: Mapping[str, Constant], where: str) -> Non
             "converters of one machine are stated for several numbers of bits",
             device=where,
             action="reading the table of components",
-            expected=f"the same bits for {', '.join(stated)}",
+            expected=f"the same for {', '.join(stated)}",
             seen=", ".join(f"{name}: {bits}" for name, bits in stated.items()),
             hint="state them all for the same bits; --bits scales them to any other",
         )
