@@ -16,6 +16,8 @@ from simulation.energy.units import Unit
 FIELDS = {"value", "unit", "low", "high", "source", "verified", "scope", "bits"}
 SCENARIOS = "scenario"
 """Table of scenarios that are others but for some constants: ``[scenario.NAME]`` with ``like = "OTHER"``."""
+MOST_BITS = 32
+"""Of a word."""
 DAC, ADC, MODULATOR = "dac.energy", "adc.energy", "modulator.energy"
 OF_BITS = DAC, ADC, MODULATOR
 """Constants that hold for one number of bits, and are scaled to others."""
@@ -200,6 +202,8 @@ def constant_of(name: str, entry: dict[str, Any], path: Path) -> Constant:
         raise OutOfDomain("a constant has no source", device=f"{path.name}: {name}", expected="a citation")
     verified, scope = bool(entry.get("verified", False)), str(entry.get("scope", ""))
     bits = entry.get("bits")
-    if bits is not None and (type(bits) is not int or not 1 <= bits <= 32):
-        raise OutOfDomain("not a number of bits", device=f"{path.name}: {name}", expected="1 … 32", seen=repr(bits))
+    if bits is not None and (type(bits) is not int or not 1 <= bits <= MOST_BITS):
+        raise OutOfDomain(
+            "not a number of bits", device=f"{path.name}: {name}", expected=f"1 … {MOST_BITS}", seen=repr(bits)
+        )
     return Constant(name, value, low, high, Unit.parse(entry["unit"]), source, verified, scope, bits)

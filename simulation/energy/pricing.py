@@ -15,7 +15,7 @@ from simulation.energy.receiver import EFFICIENCY, LAW, Receiver
 
 PER_BIT = "converter.per_bit"
 """How many times as much a DAC or an ADC costs with one bit more [1]."""
-STEEPEST = 16.0
+DEAREST_BIT = 16.0
 """That it may be: the square of what thermal noise asks for."""
 DIGITAL_BITS = 8
 """Of the words of the digital processors."""
@@ -86,12 +86,12 @@ def _converter(name: str, bits: int, components: Components) -> tuple[Factor, ..
     if not more:
         return (name,)
     rule = components[PER_BIT]
-    if not 1 <= rule.low <= rule.high <= STEEPEST:
+    if not 1 <= rule.low <= rule.high <= DEAREST_BIT:
         raise OutOfDomain(
             "not a rule of what a bit more costs",
             device=PER_BIT,
             action="pricing operations",
-            expected=f"1 … {STEEPEST:g}: more bits never cost less",
+            expected=f"1 … {DEAREST_BIT:g}: more bits never cost less",
             seen=f"{rule.low:g} … {rule.high:g}",
             hint=f"[{PER_BIT}.any] of the shipped table",
         )

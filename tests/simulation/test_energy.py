@@ -362,6 +362,12 @@ def test_what_a_bit_costs_is_drawn_once_and_named_only_where_it_is_asked_for(tod
     assert ends[0] > scaled.total_j > ends[1]  # fewer bits: the steeper the rule, the less they cost
 
 
+@pytest.mark.parametrize("bits", [0, -1, 33, 6.5])
+def test_words_of_no_bits_are_refused(bits):
+    with pytest.raises(OutOfDomain, match="not a number of bits"):
+        replace(MACHINE, bits=bits)
+
+
 def test_a_rule_by_which_more_bits_may_cost_less_is_refused(today):
     rule = replace(today[PER_BIT], low=0.9)
     table = replace(today, constants={**today.constants, PER_BIT: rule})
