@@ -4,8 +4,8 @@
 
 For bits of inputs, weights and outputs, and each tile: perplexity over the digital one without shot noise and in the
 stated light, the same for all, and what a token costs in joules on arrays of 1,024 × 1,024 at that light. Whole vectors
-show the largest number of each operand at full scale, as tiles do, and are not clipped. Converters are priced for 8
-bits (``today``) and for 4 (``future``); for a mixture there is no price.
+show the largest number of each operand at full scale, as tiles do, and are not clipped. Converters are those of
+``today``, scaled to the bits, but for 4 bits those of ``future``; for a mixture there is no price.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ TILES = 0, 128, 64, 32
 """Inputs that share a scale; 0: all of a vector."""
 BITS = "8", "4,4,8", "4"
 """Of inputs, weights and outputs."""
-PRICED = {"8": "today", "4": "future"}
-"""Scenario whose converters have so many bits."""
+PRICED = {"4": "future"}
+"""Scenario that is stated for so many bits; `OTHERWISE` for all others."""
+OTHERWISE = "today"
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,10 @@ def measured(
 
 
 def joules_of(model: str, bits: str, tile: int, context: int, photons: float) -> float | None:
-    """Of a token, where converters of so many bits are priced."""
-    if bits not in PRICED:
+    """Of a token, where inputs, weights and outputs have the same bits."""
+    if not bits.isdecimal():
         return None
-    components, traced = scenario(None, PRICED[bits]), operations_for(model, None, context)
+    components, traced = scenario(None, PRICED.get(bits, OTHERWISE)), operations_for(model, None, context)
     machine = Machine(PhotonLaw(photons), int(bits), (1024, 1024), digital=traced.heads, tile=tile or None)
     return price_optical(traced.operations, machine, components).per_token_j
 
@@ -123,7 +124,7 @@ def draw(path: Path, name: str, photons: float, rows: list[Row]) -> None:
         left.semilogy(labels, [row.levels_alone for row in own], "o:", color=colour, mfc="white")
         if own[0].joules:
             price = [1e6 * (row.joules or math.nan) for row in own]
-            right.plot(labels, price, "o-", color=colour, label=f"{bits} bits, {PRICED[bits]!r}")
+            right.plot(labels, price, "o-", color=colour, label=f"{bits} bits, {PRICED.get(bits, OTHERWISE)!r}")
     left.axhline(1.0, color="#6b7280", lw=0.8)
     left.set_ylabel("perplexity over digital")
     left.set_title(f"{name}: {photons:g} photons (dotted: no shot noise)", fontsize=9)

@@ -84,8 +84,12 @@ class OpticalMachine:
         str | None, typer.Option("--machine", help="Another machine of the table, with its own array and converters.")
     ] = None
     bits: Annotated[
-        int | None, typer.Option("--bits", min=1, max=32, help="Of operands and results; the scenario's if left out.")
-    ] = None
+        int | None,
+        typer.Option(
+            "--bits", min=1, max=32,
+            help="Of operands and results, converters scaled to them; the scenario's if left out.",
+        ),
+    ] = None  # fmt: skip
     array: Annotated[
         str | None,
         typer.Option("--array", metavar="ROWSxCOLUMNS", help="Macropixels at a time, or unlimited; 1024x1024."),
@@ -115,11 +119,16 @@ class OpticalMachine:
     def usage(self) -> dict[str, Any]:
         """How the machine is used, whichever it is."""
         reloads = {"weights": "reloaded"} if self.reload else {}
-        return reloads | {
-            "schedule": "in turn" if self.in_turn else "pipelined",
-            "cache": (self.cache or Place.RELOADED).value,
-            "experts": self.experts.value,
-        }
+        bits = {"bits": self.bits} if self.bits else {}
+        return (
+            reloads
+            | bits
+            | {
+                "schedule": "in turn" if self.in_turn else "pipelined",
+                "cache": (self.cache or Place.RELOADED).value,
+                "experts": self.experts.value,
+            }
+        )
 
     def priced(self, scenario: str, table: Path | None) -> tuple[Machine, Components]:
         """The machine, without light yet, and its constants."""
@@ -141,8 +150,8 @@ class OpticalMachine:
         else:
             base, components = machine_named(self.name, table)
         machine = replace(
-            base, bits=self.bits or base.bits, array=base.array if self.array is None else _array(self.array),
-            digital=DIGITAL, tile=self.tile, **self.usage,
+            base, array=base.array if self.array is None else _array(self.array), digital=DIGITAL, tile=self.tile,
+            **self.usage,
         )  # fmt: skip
         if self.cache is Place.HELD and not machine.holds_cache:
             raise UsageError(

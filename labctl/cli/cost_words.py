@@ -27,6 +27,8 @@ def show(lab: Lab, cost: Cost) -> None:
         _show_conversation(lab, cost.served)
         console.say(f"one step, at the middle of the answer: {bill.operations.macs:.4g} MACs")
     console.say(cost.built_of)
+    for words in cost.scaled:
+        console.say(f"  {words}")
     rows = [
         (name, joules(value / bill.operations.tokens), f"{value / bill.total_j:.1%}")
         for name, value in bill.by(lambda row: row.component).items()
@@ -65,7 +67,7 @@ def _show_light(lab: Lab, cost: Cost) -> None:
 
     light, first = cost.light, cost.against[0]
     lab.console.say(f"light: {light.words}")
-    for note in light.notes(cost.width, cost.bill.components):
+    for note in light.notes(cost.width, cost.bill.components, cost.bits):
         lab.console.say(f"  {note}")
     published = "" if light is DARK else f"; with the 1/d that was published {times(cost.claimed)}"
     lab.console.say(f"  against 300 fJ/MAC {times(first.advantage)}{published}")
@@ -137,9 +139,15 @@ def _show_others(lab: Lab, cost: Cost) -> None:
         ],
     )
     lab.console.table(
-        ("other machines", "per token", "against 300 fJ/MAC", "a pass"),
+        ("other machines", "bits", "per token", "against 300 fJ/MAC", "a pass"),
         [
-            (each.name, joules(each.total_j / tokens), times(each.advantage), prefixed(each.seconds, "s"))
+            (
+                each.name,
+                str(each.bits),
+                joules(each.total_j / tokens),
+                times(each.advantage),
+                prefixed(each.seconds, "s"),
+            )
             for each in cost.elsewhere
         ],
     )

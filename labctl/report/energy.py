@@ -15,6 +15,7 @@ from labctl.report.energy_talk import conversation_tables, talks_figure
 from labctl.studies.energy import GALLERY_TALK, Cost, Gallery
 from labctl.studies.light import DARK
 from labctl.studies.quantities import amount, joules, scale, times
+from labctl.studies.resolution import in_bits
 from simulation.energy.decoders import HEAD
 
 PARTS = (
@@ -47,6 +48,7 @@ def write_energy_page(path: Path, cost: Cost, shapes: Gallery) -> Path:
     body = [
         f"<h1>Energy of {text(cost.model)}{'' if cost.light is DARK else ' in light'}</h1>",
         f"<p>{text(cost.built_of)}; {text(work)}</p>",
+        *([f"<p>{text('; '.join(cost.scaled))}</p>"] if cost.scaled else ()),
         f"<p>{text(_photons(cost))}</p>",
         _headline(cost),
         *(conversation_tables(cost.served) if cost.served else ()),
@@ -69,7 +71,8 @@ def _widths(cost: Cost) -> str:
 
 def _photons(cost: Cost) -> str:
     """How much light, and where that comes from."""
-    return "; ".join((f"Light: {cost.light.words}", *cost.light.notes(cost.width, cost.bill.components))) + "."
+    notes = cost.light.notes(cost.width, cost.bill.components, cost.bits)
+    return "; ".join((f"Light: {cost.light.words}", *notes)) + "."
 
 
 def _headline(cost: Cost) -> str:
@@ -134,8 +137,8 @@ def _advantage(published: Sequence[Cost]) -> Figure:
     axes.fill_between(size, [a.low for a in against], [a.high for a in against], color=MEASURED, alpha=0.15, lw=0)
     light = published[0].light
     kind = "measured" if light.low < light.high else "stated"
-    words = "a machine without light" if light is DARK else f"light as {kind}"
-    axes.loglog(size, [a.advantage for a in against], "o-", color=MEASURED, label=f"{words}, 90 % band")
+    drawn = "a machine without light" if light is DARK else f"light as {kind}"
+    axes.loglog(size, [a.advantage for a in against], "o-", color=MEASURED, label=f"{drawn}, 90 % band")
     if light is not DARK:
         published_law = "published: 1 photon per MAC at 12,288, falling as 1/d"
         axes.loglog(size, [c.claimed for c in published], "s--", color=MODEL, label=published_law)
@@ -152,7 +155,8 @@ def _advantage(published: Sequence[Cost]) -> Figure:
     axes.set_ylim(min(seen) / SHOWN_BELOW, 3 * max(*seen, *(a.high for a in against)))
     axes.set_xlabel("parameters in the blocks")
     axes.set_ylabel("digital energy / optical energy")
-    axes.set_title(f"components of {published[0].scenario!r}, digital at 300 fJ per MAC", fontsize=10)
+    words = f"components of {published[0].scenario!r}, words of {in_bits(published[0].bits)}"
+    axes.set_title(f"{words}, digital at 300 fJ per MAC", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return figure

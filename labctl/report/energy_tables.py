@@ -88,10 +88,13 @@ def _machines(cost: Cost) -> Iterator[str]:
     tokens = cost.bill.operations.tokens
     yield "<h2>Other machines</h2>"
     yield table(
-        ("machine", "per token", "against 300 fJ/MAC", "a pass", "published, its own work", "here", "verdict", "open"),
+        (
+            "machine", "bits", "per token", "against 300 fJ/MAC", "a pass",
+            "published, its own work", "here", "verdict", "open",
+        ),
         [
             (
-                f"{each.name}: {each.words}", joules(each.total_j / tokens), times(each.advantage),
+                f"{each.name}: {each.words}", str(each.bits), joules(each.total_j / tokens), times(each.advantage),
                 prefixed(each.seconds, "s"),
                 "–" if each.claimed_j is None else f"{joules(each.claimed_j)} per MAC ({each.claimed})",
                 "–" if each.found_j is None else joules(each.found_j), each.verdict, each.open,

@@ -13,6 +13,7 @@ import numpy as np
 from labctl.errors import UsageError
 from labctl.resources import data_path
 from labctl.studies.light import CLAIMED, DARK, Light, LightSource, Stated
+from labctl.studies.resolution import scaled_words, with_rule
 from labctl.studies.serving import Conversation, Served, served
 from labctl.studies.traced import DIGITAL, Traced, of_decoder
 from simulation.energy.bill import Bill
@@ -134,6 +135,8 @@ class Elsewhere:
     ----------
     name, words, open
         As of `simulation.energy.machines.PricedMachine`.
+    bits
+        Of operands and results.
     total_j, advantage, seconds
         Of the same pass; over 300 fJ/MAC.
     source, constants
@@ -145,6 +148,7 @@ class Elsewhere:
     name: str
     words: str
     open: str
+    bits: int
     total_j: float
     advantage: float
     seconds: float
@@ -198,6 +202,8 @@ class Cost:
         On other machines.
     tile
         Inputs that share a scale; None: all of a vector.
+    bits
+        Of operands and results in light.
     """
 
     model: str
@@ -216,6 +222,12 @@ class Cost:
     served: Served | None = None
     elsewhere: tuple[Elsewhere, ...] = ()
     tile: int | None = None
+    bits: int = 8
+
+    @property
+    def scaled(self) -> tuple[str, ...]:
+        """What is assumed of converters that are stated for other bits, in two lines; nothing where none is."""
+        return scaled_words(self.bits, self.bill.components)
 
     @property
     def built_of(self) -> str:
@@ -276,6 +288,7 @@ def cost_of(
         light,
         digital / price_optical(operations, at_claim, plain).total_j,
         tile=machine.tile,
+        bits=machine.bits,
     )
 
 
@@ -324,7 +337,7 @@ def elsewhere(
     Parameters
     ----------
     usage
-        Fields of `Machine` that say how a machine is used, not how it is built.
+        Fields of `Machine` that say how a machine is used, not how it is built; bits, if all are to have the same.
     """
     base = scenario(table, "today")
     for known in machines().values():
@@ -335,7 +348,8 @@ def elsewhere(
         advantage = price_digital(traced.operations, components, REFERENCES[0]).total_j / total
         seconds = limits(traced.operations, machine, components).seconds
         own = tuple(known.constants.values())
-        each = Elsewhere(known.name, known.words, known.open, total, advantage, seconds, known.source, own)
+        names = known.name, known.words, known.open
+        each = Elsewhere(*names, machine.bits, total, advantage, seconds, known.source, own)
         if known.claim is not None:
             found = known.at_claimed_work(CLAIMED, base)
             each = replace(each, claimed=known.claim.words, claimed_j=known.claim.joules_per_mac, found_j=found)
@@ -481,5 +495,5 @@ def _talks(machine: Machine, components: Components, source: LightSource) -> Ite
 
 
 def scenario(table: Path | None, name: str) -> Components:
-    """The constants of a scenario."""
-    return load_components(table_path(table), name)
+    """The constants of a scenario; what a bit more costs is that of the shipped table where ``table`` has none."""
+    return with_rule(load_components(table_path(table), name), load_components(table_path(None), "today"))

@@ -23,6 +23,8 @@ def document_of(cost: Cost) -> dict[str, Any]:
         "model": cost.model,
         "scenario": cost.scenario,
         "tile": cost.tile,
+        "bits": cost.bits,
+        "bits_assumed": "; ".join(cost.scaled) or None,
         "macs": bill.operations.macs,
         "uncounted": [f"{layer}: {operation}" for layer, operation in bill.operations.uncounted],
         "tokens": bill.operations.tokens,
@@ -58,7 +60,7 @@ def document_of(cost: Cost) -> dict[str, Any]:
 def _constant(c: Constant) -> dict[str, Any]:
     return {
         "value": c.value, "low": c.low, "high": c.high, "unit": str(c.unit), "source": c.source,
-        "verified": c.verified,
+        "verified": c.verified, "bits": c.bits,
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from labctl.resources import data_path
+from labctl.studies.resolution import in_bits
 from simulation.energy.constants import Components, Constant
 from simulation.energy.machine import Machine, PhotonLaw
 from simulation.energy.receiver import EFFICIENCY, LAW
@@ -50,7 +51,7 @@ class Light:
         """A machine at this light."""
         return replace(machine, photons=self.law if machine.photons else None)
 
-    def notes(self, width: int, components: Components) -> list[str]:
+    def notes(self, width: int, components: Components, bits: int) -> list[str]:
         """What there is to say of the light of a model of this width, a sentence each; nothing where there is none."""
         need, efficiency = self.law(width), self.law.efficiency
         if not need:
@@ -63,7 +64,7 @@ class Light:
             here = components[EFFICIENCY].value
             found += [
                 f"at a quantum efficiency of {efficiency:g}; here {here:g}, so {efficiency / here:.3g} times as many",
-                f"for the noise of light alone: what rounding to {components.bits} bits adds comes on top",
+                f"for the noise of light alone: what rounding to {in_bits(bits)} adds comes on top",
             ]
         if self.outside:
             found.append(f"beyond the models of the fit in {', '.join(self.outside).replace('_', ' ')}")

@@ -31,7 +31,7 @@ class Row:
     amount, unit
         Counted things.
     factors
-        (name of the constant, ±1).
+        (name of the constant, its power): ±1, and for what a bit costs the number of bits.
     receiver
         Of light: what makes the amount depend on further constants; None for what does not.
     """
@@ -150,6 +150,10 @@ class Bill:
         return amounts
 
 
+Factor = str | tuple[str, int]
+"""A constant: by name, which multiplies; as ``"/name"``, which divides; with a power."""
+
+
 class BillWriter:
     """Collects rows, and refuses one that is not in joules."""
 
@@ -157,11 +161,11 @@ class BillWriter:
         self.components, self.rows = components, list[Row]()
 
     def add(
-        self, layer: str, kind: str, component: str, amount: float, unit: str, *factors: str,
+        self, layer: str, kind: str, component: str, amount: float, unit: str, *factors: Factor,
         receiver: Receiver | None = None,
     ) -> None:  # fmt: skip
-        """A factor ``"/name"`` divides."""
-        powers = tuple((name.removeprefix("/"), -1 if name.startswith("/") else 1) for name in factors)
+        """One line, of so much of a unit times constants."""
+        powers = tuple(map(_power, factors))
         amount_unit = Unit.parse(unit)
         result = amount_unit
         for name, power in powers:
@@ -176,3 +180,9 @@ class BillWriter:
                 hint="a unit in the table of components is wrong",
             )
         self.rows.append(Row(layer, kind, component, float(amount), amount_unit, powers, receiver))
+
+
+def _power(factor: Factor) -> tuple[str, int]:
+    if isinstance(factor, tuple):
+        return factor
+    return factor.removeprefix("/"), -1 if factor.startswith("/") else 1

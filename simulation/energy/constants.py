@@ -16,6 +16,11 @@ from simulation.energy.units import Unit
 FIELDS = {"value", "unit", "low", "high", "source", "verified", "scope", "bits"}
 SCENARIOS = "scenario"
 """Table of scenarios that are others but for some constants: ``[scenario.NAME]`` with ``like = "OTHER"``."""
+MOST_BITS = 32
+"""Of a word."""
+DAC, ADC, MODULATOR = "dac.energy", "adc.energy", "modulator.energy"
+OF_BITS = DAC, ADC, MODULATOR
+"""Constants that hold for one number of bits, and are scaled to others."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,41 @@ class Components:
     @property
     def bits(self) -> int:
         """Of the converters; 8 where the table does not say."""
-        return next((c.bits for c in self.constants.values() if c.bits is not None), 8)
+        return bits_of(self.constants)
+
+    def stated_bits(self, name: str) -> int:
+        """Of the words that one of `OF_BITS` is stated for; those of the others where it does not say."""
+        return self[name].bits or self.bits
+
+
+def bits_of(constants: Mapping[str, Constant]) -> int:
+    """The one number of bits that converters are stated for; 8 where none is."""
+    return next(iter(_stated(constants).values()), 8)
+
+
+def require_one_resolution(constants: Mapping[str, Constant], where: str) -> None:
+    """Refuse converters that a table states for several numbers of bits.
+
+    Raises
+    ------
+    OutOfDomain
+        Naming each with its bits.
+    """
+    stated = _stated(constants)
+    if len(set(stated.values())) > 1:
+        raise OutOfDomain(
+            "converters of one machine are stated for several numbers of bits",
+            device=where,
+            action="reading the table of components",
+            expected=f"the same for {', '.join(stated)}",
+            seen=", ".join(f"{name}: {bits}" for name, bits in stated.items()),
+            hint="state them all for the same bits; --bits scales them to any other",
+        )
+
+
+def _stated(constants: Mapping[str, Constant]) -> dict[str, int]:
+    found = ((name, constants[name].bits) for name in OF_BITS if name in constants)
+    return {name: bits for name, bits in found if bits is not None}
 
 
 def load_components(path: Path, scenario: str) -> Components:
@@ -91,8 +130,8 @@ def load_components(path: Path, scenario: str) -> Components:
     Raises
     ------
     OutOfDomain
-        For a file that is not TOML, an unknown scenario, and a constant without source, with an unknown key or unit,
-        or with a value outside its own range.
+        For a file that is not TOML, an unknown scenario, a constant without source, with an unknown key or unit, or
+        with a value outside its own range, and converters of several numbers of bits.
     """
     try:
         table = read_toml(path)
@@ -109,6 +148,7 @@ def load_components(path: Path, scenario: str) -> Components:
         chosen = entry.get(scenario, entry.get(like.get(scenario, ""), entry.get("any")))
         if chosen is not None:
             constants[name] = constant_of(name, chosen, path)
+    require_one_resolution(constants, f"{path.name}: {scenario}")
     return Components(scenario, constants)
 
 
@@ -162,6 +202,8 @@ def constant_of(name: str, entry: dict[str, Any], path: Path) -> Constant:
         raise OutOfDomain("a constant has no source", device=f"{path.name}: {name}", expected="a citation")
     verified, scope = bool(entry.get("verified", False)), str(entry.get("scope", ""))
     bits = entry.get("bits")
-    if bits is not None and (type(bits) is not int or not 1 <= bits <= 32):
-        raise OutOfDomain("not a number of bits", device=f"{path.name}: {name}", expected="1 … 32", seen=repr(bits))
+    if bits is not None and (type(bits) is not int or not 1 <= bits <= MOST_BITS):
+        raise OutOfDomain(
+            "not a number of bits", device=f"{path.name}: {name}", expected=f"1 … {MOST_BITS}", seen=repr(bits)
+        )
     return Constant(name, value, low, high, Unit.parse(entry["unit"]), source, verified, scope, bits)

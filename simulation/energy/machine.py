@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from calibration.errors import OutOfDomain
+from simulation.energy.constants import MOST_BITS
 from simulation.energy.operations import MatrixProduct, is_digital
 from simulation.light.optics import MOST_PHOTONS
 
@@ -159,6 +160,11 @@ class Machine:
     tile: int | None = None
 
     def __post_init__(self) -> None:
+        if not 1 <= self.bits <= MOST_BITS or self.bits != int(self.bits):
+            raise OutOfDomain(
+                "not a number of bits", device="the words of the machine", expected=f"1 … {MOST_BITS}",
+                seen=f"{self.bits}",
+            )  # fmt: skip
         if self.tile is None:
             return
         if self.tile < 1 or not self.conversions.name.startswith(SIDE_BY_SIDE.name):

@@ -10,7 +10,7 @@ from typing import Any
 from calibration.errors import OutOfDomain
 from groundwork.errors import FileRefused
 from groundwork.opening.toml_text import read_toml
-from simulation.energy.constants import Components, Constant, constant_of
+from simulation.energy.constants import Components, Constant, bits_of, constant_of, require_one_resolution
 from simulation.energy.decoders import HEAD, Decoder
 from simulation.energy.machine import CONVERSIONS, Machine, PhotonLaw
 from simulation.energy.operations import MatrixProduct, Operations
@@ -134,10 +134,10 @@ def _machine(path: Path, name: str, entry: Any, known: Mapping[str, PricedMachin
     constants = dict(known[like].constants) if like in known else {}
     constants |= {each: constant_of(each, value, path) for each, value in entry.get("constants", {}).items()}
     rows, columns = entry["array"]
-    bits = next((c.bits for c in constants.values() if c.bits is not None), 8)
+    require_one_resolution(constants, where)
     machine = Machine(
-        PhotonLaw(1.0) if entry.get("has_light", True) else None, bits, (int(rows), int(columns)), entry["weights"],
-        conversions=CONVERSIONS[entry["encoding"]], attention=entry["attention"],
+        PhotonLaw(1.0) if entry.get("has_light", True) else None, bits_of(constants), (int(rows), int(columns)),
+        entry["weights"], conversions=CONVERSIONS[entry["encoding"]], attention=entry["attention"],
         vectors_at_once=entry.get("vectors_at_once"),
     )  # fmt: skip
     words, source, left = (str(entry.get(key, "")) for key in ("words", "source", "open"))

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 from calibration.errors import OutOfDomain
 from simulation.benches.tiled import SCALE_BITS
-from simulation.energy.bill import Bill, BillWriter
-from simulation.energy.constants import Components
+from simulation.energy.bill import Bill, BillWriter, Factor
+from simulation.energy.constants import ADC, DAC, MODULATOR, Components
 from simulation.energy.machine import Machine, PhotonLaw
 from simulation.energy.operations import OPS_PER_ELEMENT, MatrixProduct, Operations
 from simulation.energy.receiver import EFFICIENCY, LAW, Receiver
 
-CONVERTERS = "dac.energy", "adc.energy", "modulator.energy"
-"""Constants that hold for one number of bits."""
+PER_BIT = "converter.per_bit"
+"""How many times as much a DAC or an ADC costs with one bit more [1]."""
+DEAREST_BIT = 16.0
+"""That it may be: the square of what thermal noise asks for."""
 DIGITAL_BITS = 8
 """Of the words of the digital processors."""
 WRITE_TIME = "weight.write_time"
@@ -43,7 +45,8 @@ def price_optical(
     Every vector is read, converted and modulated once for each of its signs (p); where W⁺ and W⁻ lie side by side it
     meets both, and 2 p readings of each output are detected, converted and summed up, and one is stored. The light is
     2 p n k m photons per MAC over the efficiencies, and the matrix is held (power × time) or written. Other ways to
-    show signs have other counts: `simulation.energy.machine.Conversions`. Where both operands are new (attention) the
+    show signs have other counts: `simulation.energy.machine.Conversions`. Converters of other bits than the machine's
+    are scaled by `PER_BIT` for each bit, modulators in proportion to bits. Where both operands are new (attention) the
     matrix is written element by element in any case. Structure of the energy model of arXiv 2302.10360.
 
     Parameters
@@ -54,9 +57,8 @@ def price_optical(
     Raises
     ------
     OutOfDomain
-        When a constant is missing or its unit does not make joules, and for words of other bits than the converters'.
+        When a constant is missing or its unit does not make joules, and for a rule of bits that is none.
     """
-    _require_bits(machine, components)
     bill = BillWriter(components)
     optical = [p for p in operations.products if not machine.is_digital(p)]
     whole = Pass(sum(map(machine.slots, optical)), sum(map(machine.patterns, optical)))
@@ -72,19 +74,33 @@ def price_optical(
     return Bill(operations, components, tuple(bill.rows))
 
 
-def _require_bits(machine: Machine, components: Components) -> None:
-    """Converters are priced for one number of bits: what they cost doubles, at least, with each one more."""
-    for name in CONVERTERS:
-        stated = components[name].bits
-        if stated is not None and stated != machine.bits:
-            raise OutOfDomain(
-                "words of other bits than the converters of the scenario",
-                device=f"{name} of {components.scenario!r}",
-                action="pricing operations",
-                expected=f"{stated} bits",
-                seen=f"{machine.bits} bits",
-                hint="leave --bits out, or state converters of these bits in a table of your own: --table FILE",
-            )
+def _converter(name: str, bits: int, components: Components) -> tuple[Factor, ...]:
+    """Of a sample: what the table states, and the rule for each bit from there.
+
+    Raises
+    ------
+    OutOfDomain
+        For a rule by which more bits may cost less, or out of all proportion.
+    """
+    more = bits - components.stated_bits(name)
+    if not more:
+        return (name,)
+    rule = components[PER_BIT]
+    if not 1 <= rule.low <= rule.high <= DEAREST_BIT:
+        raise OutOfDomain(
+            "not a rule of what a bit more costs",
+            device=PER_BIT,
+            action="pricing operations",
+            expected=f"1 … {DEAREST_BIT:g}: more bits never cost less",
+            seen=f"{rule.low:g} … {rule.high:g}",
+            hint=f"[{PER_BIT}.any] of the shipped table",
+        )
+    return name, (PER_BIT, more)
+
+
+def _symbols(symbols: float, bits: int, components: Components) -> float:
+    """In symbols of as many bits as the modulator is stated for: its energy is stated in proportion to them."""
+    return symbols * bits / components.stated_bits(MODULATOR)
 
 
 def price_digital(operations: Operations, components: Components, reference: str) -> Bill:
@@ -126,16 +142,16 @@ def _optical(bill: BillWriter, p: MatrixProduct, machine: Machine, whole: Pass) 
     readings = signs * each.readings
     read = p.batch * readings * p.n * p.m * columns
 
-    def add(component: str, amount: float, unit: str, *factors: str) -> None:
+    def add(component: str, amount: float, unit: str, *factors: Factor) -> None:
         if amount:
             bill.add(p.layer, p.kind, component, amount, unit, *factors)
 
     add("memory", machine.bits * (shown + p.batch * p.n * p.m), "bit", "memory.sram")
-    add("DAC", shown, "sample", "dac.energy")
-    add("modulator", shown, "symbol", "modulator.energy")
+    add("DAC", shown, "sample", *_converter(DAC, machine.bits, bill.components))
+    add("modulator", _symbols(shown, machine.bits, bill.components), "symbol", MODULATOR)
     if machine.photons is not None:
         add("detector", read, "sample", "detector.energy")
-    add("ADC", read, "sample", "adc.energy")
+    add("ADC", read, "sample", *_converter(ADC, machine.bits, bill.components))
     sums = p.batch * p.n * (p.m * (readings * columns - 1 + each.corrections) + (p.k if each.corrections else 0))
     add("digital sum", sums, "op", "digital.op")
     scales = p.batch * p.n * machine.scales(p)
@@ -152,7 +168,7 @@ def _light(bill: BillWriter, p: MatrixProduct, law: PhotonLaw, readings: int, pa
     """Photons of all passes at the weight plane; electrons, where the law is that of a bench with its own detectors."""
     receiver = Receiver(law(p.k), p.k, readings, law.efficiency)
     more = receiver.more({name: bill.components[name].value for name in receiver.constants})
-    factors = ["photon.energy", "/source.transmission", "/laser.wall_plug"]
+    factors: list[Factor] = ["photon.energy", "/source.transmission", "/laser.wall_plug"]
     if law.efficiency is not None:
         factors.append(f"/{EFFICIENCY}")
     if LAW in bill.components.constants:
@@ -166,7 +182,7 @@ def _matrix(bill: BillWriter, p: MatrixProduct, machine: Machine, whole: Pass) -
     modulators, elements = machine.conversions.pixels, p.k * p.m
     stays = machine.stays(p)
 
-    def add(component: str, amount: float, unit: str, *factors: str) -> None:
+    def add(component: str, amount: float, unit: str, *factors: Factor) -> None:
         bill.add(p.layer, p.kind, component, amount, unit, *factors)
 
     written = machine.written(p)
@@ -179,8 +195,9 @@ def _matrix(bill: BillWriter, p: MatrixProduct, machine: Machine, whole: Pass) -
             add("scales", scales, "bit", source)
         if writings > 1:
             add("weight load", machine.bits * p.batch * written * (writings - 1), "bit", "memory.sram")
-        add("weight load", p.batch * modulators * written * writings, "sample", "dac.energy")
-        add("weight load", p.batch * modulators * written * writings, "symbol", "modulator.energy")
+        shown = p.batch * modulators * written * writings
+        add("weight load", shown, "sample", *_converter(DAC, machine.bits, bill.components))
+        add("weight load", _symbols(shown, machine.bits, bill.components), "symbol", MODULATOR)
     if stays or p.kind != "attention":
         in_turn = machine.schedule == "in turn" and stays
         own = machine.signs(p) * machine.conversions.shows * max(p.n, p.stage if stays else 0)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from labctl.__main__ import main
+from labctl.resources import data_path
 from labctl.studies.quantities import joules
 from labctl.studies.traced import operations_for
 
@@ -16,8 +17,9 @@ def run(capsys, *arguments):
     return code, capsys.readouterr()
 
 
-def test_json_holds_every_constant_and_sums_up(capsys):
-    code, out = run(capsys, "--shape", "gpt2", "--json")
+@pytest.mark.parametrize("bits", [(), ("--bits", "6")])
+def test_json_holds_every_constant_and_sums_up(capsys, bits):
+    code, out = run(capsys, "--shape", "gpt2", *bits, "--json")
     document = json.loads(out.out)
     assert code == 0
     assert sum(row["energy_j"] for row in document["rows"]) == pytest.approx(document["total_j"])
@@ -31,8 +33,8 @@ def test_json_holds_every_constant_and_sums_up(capsys):
     assert document["macs"] == 1024 * (12 * 12 * 768**2 + 768 * 50257) + 12 * 2 * 1024**2 * 768
 
 
-def test_page_is_written(capsys, tmp_path):
-    code, out = run(capsys, "--array", "128x128", "--reload", "--report", str(tmp_path / "energy.html"))
+def test_page_is_written_and_names_what_is_assumed_of_bits_as_the_terminal_does(capsys, tmp_path):
+    code, out = run(capsys, "--array", "128x128", "--reload", "--bits", "6", "--report", str(tmp_path / "energy.html"))
     assert code == 0
     assert "12 blocks, a forward pass, 300 fJ/MAC: light" in out.out
     page = (tmp_path / "energy.html").read_text()
@@ -41,6 +43,13 @@ def test_page_is_written(capsys, tmp_path):
     for line in table.splitlines():
         part, value, share = re.split(r"\s{2,}", line.strip())
         assert f"<td class=short>{part}<td class=short>{value}<td class=short>{share}" in page
+    assumed = "words of 6 bits, converters stated for 8: scaled by assumption"
+    rule = "DAC and ADC 2 × (1.19 … 4) a bit, modulators in proportion to bits"
+    for words in (assumed, rule, "rounding to 6 bits adds comes on top"):
+        assert words in out.out
+        assert words in page
+    assert "converter.per_bit" in page
+    assert "by assumption" not in run(capsys, "--bits", "8")[1].out
 
 
 @pytest.mark.parametrize(
@@ -79,11 +88,63 @@ def test_bill_is_given_for_arrays_of_several_sizes_and_both_schedules(capsys):
     assert others[(), "pipelined"] <= others[(1024, 1024), "pipelined"] <= others[(1024, 1024), "in turn"]
 
 
-def test_bits_that_the_converters_do_not_have_are_refused(capsys):
-    code, out = run(capsys, "--shape", "gpt2", "--bits", "4")
+@pytest.mark.parametrize("scenario", ["today", "future"])
+def test_bits_scale_converters_and_memory_and_say_by_which_assumption(capsys, scenario):
+    parts, stated = [], {"today": 8, "future": 4}[scenario]
+    for bits in (4, 6, 8):
+        code, out = run(capsys, "--shape", "gpt2", "--bits", str(bits), "--scenario", scenario, "--json")
+        assert code == 0
+        document = json.loads(out.out)
+        parts.append(document["by_component_j"])
+        assert document["bits"] == bits
+        assert (
+            (document["bits_assumed"] is None) == (bits == stated) == ("converter.per_bit" not in document["constants"])
+        )
+        assert document["constants"]["adc.energy"]["bits"] == stated
+    for more, fewer in ((parts[1], parts[0]), (parts[2], parts[1])):
+        assert more["ADC"] == pytest.approx(4 * fewer["ADC"])
+        assert more["DAC"] == pytest.approx(4 * fewer["DAC"])
+    assert parts[2]["memory"] == pytest.approx(2 * parts[0]["memory"])
+    assert parts[2]["modulator"] == pytest.approx(2 * parts[0]["modulator"])
+
+
+def own_table(tmp_path, *changes):
+    text = data_path("energy/components.toml").read_text()
+    for before, after in changes:
+        assert before in text
+        text = text.replace(before, after, 1)
+    (tmp_path / "own.toml").write_text(text)
+    return "--table", str(tmp_path / "own.toml")
+
+
+def test_a_table_of_ones_own_is_scaled_from_the_bits_that_it_states(capsys, tmp_path):
+    def total(*arguments):
+        code, out = run(capsys, "--shape", "gpt2", *arguments, "--json")
+        assert code == 0, out.err
+        return json.loads(out.out)["total_j"]
+
+    six = own_table(
+        tmp_path,
+        ("value = 5.2e-12\nlow = 0.793e-12\nhigh = 10e-12\nunit = \"J/sample\"\nbits = 8",
+         "value = 1.3e-12\nlow = 0.1e-12\nhigh = 3e-12\nunit = \"J/sample\"\nbits = 6"),
+        ("value = 3e-12\nlow = 0.773e-12\nhigh = 5e-12\nunit = \"J/sample\"\nbits = 8",
+         "value = 0.75e-12\nlow = 0.1e-12\nhigh = 3e-12\nunit = \"J/sample\"\nbits = 6"),
+        ("value = 0.336e-12\nlow = 0.042e-12\nhigh = 3.6e-12\nunit = \"J/symbol\"\nbits = 8",
+         "value = 0.252e-12\nlow = 0.042e-12\nhigh = 3.6e-12\nunit = \"J/symbol\"\nbits = 6"),
+    )  # fmt: skip
+    assert total(*six) == pytest.approx(total("--bits", "6"))
+    assert total(*six, "--bits", "8") == pytest.approx(total())
+    without = own_table(tmp_path, ("[converter.per_bit.any]", "[converter.other.any]"))
+    assert total(*without, "--bits", "6") == pytest.approx(total("--bits", "6"))
+
+
+@pytest.mark.parametrize("bits", [(), ("--bits", "6")])
+def test_a_table_that_mixes_converters_of_several_bits_is_refused(capsys, tmp_path, bits):
+    mixed = own_table(tmp_path, ('unit = "J/sample"\nbits = 8', 'unit = "J/sample"\nbits = 4'))
+    code, out = run(capsys, "--shape", "gpt2", *mixed, *bits)
     assert code != 0
-    assert "4 bits" in out.err
-    assert run(capsys, "--shape", "gpt2", "--bits", "4", "--scenario", "future")[0] == 0
+    assert "E-CAL-005" in out.err
+    assert "dac.energy: 4, adc.energy: 8" in out.err
 
 
 def test_a_conversation_has_its_axes_and_places(capsys):
@@ -128,7 +189,8 @@ def test_light_is_that_of_the_measured_law_unless_it_is_stated(capsys):
 
 def test_every_line_fits_a_terminal(capsys):
     talk = ("--generate", "128", "--prompt", "1024", "--batch", "1000")
-    for arguments in (("--shape", "future-1e15"), ("--shape", "mixtral-8x7b", *talk)):
+    machine = ("--machine", "lightening-transformer-2024-8bit", "--bits", "12")
+    for arguments in (("--shape", "future-1e15"), ("--shape", "mixtral-8x7b", *talk), (*machine, *talk[:4])):
         _, out = run(capsys, *arguments)
         assert max(map(len, out.out.splitlines() + out.err.splitlines())) <= 80
 
@@ -180,11 +242,11 @@ def test_what_is_published_stands_beside_the_published_machine_whatever_is_asked
         shape = ("--shape", "future-1e15", "--photons-per-mac", "1", "--json")
         return [claim["found"] for claim in json.loads(run(capsys, *shape, *machine)[1].out)["claims"]]
 
-    for machine in (("--reload",), ("--machine", "in-memory-2023"), ("--machine", "aoc-2025-48")):
+    for machine in (("--reload",), ("--bits", "6"), ("--machine", "in-memory-2023"), ("--machine", "aoc-2025-48")):
         assert found(*machine) == found()
 
 
-@pytest.mark.parametrize("usage", [("--in-turn",), ("--reload",)])
+@pytest.mark.parametrize("usage", [("--in-turn",), ("--reload",), ("--bits", "6")])
 def test_a_machine_costs_the_same_by_name_and_among_the_others(capsys, usage):
     others = json.loads(run(capsys, "--shape", "gpt2", *usage, "--json")[1].out)["elsewhere"]
     for each in others:

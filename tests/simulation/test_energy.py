@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from calibration.errors import OutOfDomain
 from simulation.energy.constants import Constant, load_components
 from simulation.energy.machine import Machine, PhotonLaw
 from simulation.energy.operations import MatrixProduct, Operations, count_operations
-from simulation.energy.pricing import WRITE_TIME, limits, price_digital, price_optical
+from simulation.energy.pricing import PER_BIT, WRITE_TIME, limits, price_digital, price_optical
 from simulation.energy.receiver import EFFICIENCY, LAW, NOISE, Receiver
 from simulation.energy.shapes import load_shapes, operations_of, widths_that_pay
 from simulation.energy.units import JOULE, Unit
@@ -313,11 +314,67 @@ def test_ratio_of_two_machines_of_the_same_parts_is_certain(today):
     assert np.std(np.log(together)) < 0.9 * np.std(np.log(apart))
 
 
-def test_words_of_other_bits_than_the_converters_are_refused(today):
+def test_a_bill_at_six_bits_is_the_count_by_hand(today):
+    """Three vectors of five inputs, two outputs; DAC and ADC two bits below theirs, a modulator in proportion."""
+    operations = Operations(3, (MatrixProduct("layer", "linear", 3, 5, 2),))
+    machine = Machine(PhotonLaw(0.0), 6)
+    bill = price_optical(operations, machine, today)
+    held = {
+        "memory": 6 * (30 + 6) * 0.103e-12,
+        "DAC": 30 * 5.2e-12 / 4,
+        "modulator": 30 * 0.336e-12 * 6 / 8,
+        "detector": 24 * 0.41e-12,
+        "ADC": 24 * 3e-12 / 4,
+        "digital sum": 18 * 0.4e-12,
+        "weight hold": 20 * 6 * 1e-6 / 1e10,
+    }
+    assert bill.by(lambda row: row.component) == pytest.approx(held)
+    assert bill.total_j == pytest.approx(sum(held.values()))
+    written = price_optical(operations, replace(machine, weights="reloaded"), today).by(lambda row: row.component)
+    assert written["weight load"] == pytest.approx(6 * 10 * 3.9e-12 + 20 * (5.2e-12 / 4 + 0.336e-12 * 6 / 8))
+
+
+@pytest.mark.parametrize("scenario", ["today", "scaled-optics", "future"])
+@pytest.mark.parametrize("usage", [{}, {"weights": "reloaded"}, {"tile": 8, "array": (64, 64)}])
+def test_more_bits_never_cost_less(scenario, usage):
+    components = load_components(TABLE, scenario)
     operations = operations_of(GPTConfig(300, 16, 32, 3, 4))
-    with pytest.raises(OutOfDomain, match="bits"):
-        price_optical(operations, replace(MACHINE, bits=4), today)
-    assert load_components(TABLE, "future").bits == 4
+    bills = [price_optical(operations, replace(MACHINE, bits=b, **usage), components) for b in (1, 3, 4, 6, 8, 9, 12)]
+    for fewer, more in pairwise(bills):
+        assert fewer.total_j < more.total_j
+        assert np.all(fewer.samples_j(200, 0) < more.samples_j(200, 0))
+
+
+def test_future_converters_at_eight_bits_are_those_of_today_twice_as_good(today):
+    operations = Operations(8, (MatrixProduct("layer", "linear", 8, 64, 64),))
+    future = load_components(TABLE, "future")
+    assert future.bits == 4
+    then, now = (price_optical(operations, MACHINE, each).by(lambda r: r.component) for each in (future, today))
+    assert (2 * then["DAC"], 2 * then["ADC"]) == pytest.approx((now["DAC"], now["ADC"]))
+    assert then["modulator"] == pytest.approx(2 * 8 * 2 * 8 * 64 * 0.042e-12 / 8)
+
+
+def test_what_a_bit_costs_is_drawn_once_and_named_only_where_it_is_asked_for(today):
+    operations = Operations(8, (MatrixProduct("layer", "linear", 8, 64, 64),))
+    native, scaled = (price_optical(operations, replace(MACHINE, bits=b), today) for b in (8, 6))
+    assert PER_BIT not in native.constants
+    (ends,) = [(low, high) for name, low, high in scaled.sensitivity() if name == PER_BIT]
+    assert ends[0] > scaled.total_j > ends[1]  # fewer bits: the steeper the rule, the less they cost
+
+
+@pytest.mark.parametrize("bits", [0, -1, 33, 6.5])
+def test_words_of_no_bits_are_refused(bits):
+    with pytest.raises(OutOfDomain, match="not a number of bits"):
+        replace(MACHINE, bits=bits)
+
+
+def test_a_rule_by_which_more_bits_may_cost_less_is_refused(today):
+    rule = replace(today[PER_BIT], low=0.9)
+    table = replace(today, constants={**today.constants, PER_BIT: rule})
+    operations = Operations(8, (MatrixProduct("layer", "linear", 8, 64, 64),))
+    assert price_optical(operations, MACHINE, table).total_j > 0
+    with pytest.raises(OutOfDomain, match="rule of what a bit more costs"):
+        price_optical(operations, replace(MACHINE, bits=6), table)
 
 
 def test_scaled_optics_has_the_electronics_of_today(today):

@@ -13,12 +13,12 @@ from calibration.errors import OutOfDomain
 from calibration.machine.layout import Layout
 from simulation.benches.machines import MACHINES
 from simulation.benches.opening import open_bench
-from simulation.energy.constants import load_components
+from simulation.energy.constants import ADC, DAC, MODULATOR, load_components
 from simulation.energy.decoders import HEAD, Decoder
 from simulation.energy.machine import CONVERSIONS, Machine, PhotonLaw
 from simulation.energy.machines import load_machines
 from simulation.energy.operations import MatrixProduct, Operations
-from simulation.energy.pricing import price_optical
+from simulation.energy.pricing import PER_BIT, price_optical
 from simulation.light.accounting import Tally
 from simulation.light.optics import ideal
 from simulation.light.product import Noise
@@ -145,6 +145,26 @@ def test_noise_of_a_receiver_is_that_of_its_own_bandwidth(today, machines):
             slower = today["clock.rate"].value / own["clock.rate"].value
             expected = today["receiver.noise"].value * slower**0.5
             assert own["receiver.noise"].value == pytest.approx(expected, rel=0.02), known.name
+
+
+def test_machines_published_for_two_numbers_of_bits_lie_in_the_range_of_the_rule(today, machines):
+    eight, four = (machines[f"lightening-transformer-2024-{bits}bit"].constants for bits in (8, 4))
+    rule = today[PER_BIT]
+    for name in (DAC, ADC):
+        each = (eight[name].value / four[name].value) ** (1 / 4)
+        assert rule.low <= each + 1e-3 <= rule.high, name
+    assert eight[MODULATOR].value == pytest.approx(2 * four[MODULATOR].value)
+
+
+def test_every_machine_has_a_price_at_any_bits_and_more_cost_more(today, machines):
+    operations = Decoder("small", "a test", 300, 64, 64, 2, 4).step(2, 20)
+    for known in machines.values():
+        machine = known.with_light(ONE, (HEAD,))
+        totals = [
+            price_optical(operations, replace(machine, bits=bits), known.components(today)).total_j
+            for bits in (4, 6, 8, 10)
+        ]
+        assert totals == sorted(set(totals)), known.name
 
 
 @pytest.mark.parametrize(
