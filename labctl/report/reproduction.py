@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
 from labctl.report.document import headline, section, table, text, write_page
 from labctl.report.energy import PARTS
 from labctl.studies.reproduce.article import ARTICLE, Reproduction, Section
 from labctl.studies.reproduce.experiment import KINDS
+from labctl.studies.reproduce.form import FULL, Form
 from labctl.studies.reproduce.judge import NEAR, TOLERANCE
 from labctl.studies.reproduce.verdict import Judged, Word
 from labctl.studies.second_order import PART_NAMES
@@ -43,10 +45,14 @@ def write_reproduction_page(path: Path, found: Reproduction) -> Path:
         ),
         *(_section(each, found.parts[each.part]) for each in found.sections),
         "<h2>What to do next</h2>",
-        "<p>All numbers are in <code>reproduction.json</code> beside this page. Everything at length: "
-        "<code>labctl reproduce optical-transformers --full</code></p>",
+        f"<p>All numbers are in <code>reproduction.json</code> beside this page.{_at_length(found.form)}</p>",
     ]
     return write_page(path, "Optical Transformers, computed again", body)
+
+
+def _at_length(form: Form) -> str:
+    command = "labctl reproduce optical-transformers --full"
+    return "" if form == FULL else f" Everything at length: <code>{command}</code>"
 
 
 def _section(found: Section, part: Part) -> str:
@@ -61,22 +67,28 @@ def _claim(found: Judged) -> str:
 
 
 def errors(part: Part) -> Figure:
-    """Histograms of the errors of each product."""
-    products = part["products"]
-    figure = Figure(figsize=(9, 5.4), layout="constrained")
-    panels: Sequence[Axes] = figure.subplots(2, 2, sharex=True).flat
+    """Histograms of the errors, of all products of one kind in one block together."""
+    together: dict[tuple[str, int], list[Part]] = {}
+    for product in part["products"]:
+        together.setdefault((product["kind"], product["block"]), []).append(product)
+    figure = Figure(figsize=(9, 2.7 * math.ceil(len(together) / 2)), layout="constrained")
+    panels = figure.subplots(math.ceil(len(together) / 2), 2, sharex=True, squeeze=False)
     middles = 100 * (np.array(part["bins"][1:]) + np.array(part["bins"][:-1])) / 2
     named = (("measured", "bench", MEASURED), ("simulated", "simulated bench", MODEL), ("article", "article's", QUIET))
-    for axes, product in zip(panels, products, strict=False):
+    for axes, (kind, block) in zip(panels.flat, sorted(together), strict=False):
+        products = together[kind, block]
+        shares = np.array([each["products"] * each["outputs"] for each in products], float)
+        shares /= shares.sum()
         for source, words, colour in named:
-            if source in product:
-                found = product[source]
-                label = f"{words}: {found['effective_bits']:.1f} bits"
-                axes.step(middles, np.array(found["density"]) / 100, where="mid", color=colour, label=label)
-        axes.set_title(f"{KINDS.get(product['kind'], product['kind'])}, block {product['block'] + 1}", fontsize=9)
+            if source in products[0]:
+                rms = np.sqrt(shares @ [each[source]["rms"] ** 2 for each in products])
+                density = shares @ np.array([each[source]["density"] for each in products])
+                label = f"{words}: {-np.log2(rms):.1f} bits"
+                axes.step(middles, density / 100, where="mid", color=colour, label=label)
+        axes.set_title(f"{KINDS.get(kind, kind)}, block {block + 1}", fontsize=9)
         axes.legend(frameon=False, fontsize=7)
         axes.set_yticks([])
-    for axes in panels[2:]:
+    for axes in panels[-1]:
         axes.set_xlabel("error [% of the output range]")
     return figure
 
@@ -112,8 +124,9 @@ def light(part: Part) -> Figure:
     axes.axhline(NEAR, color="black", lw=1, ls="--", label=f"{TOLERANCE:.0%} above 8 bit")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
     axes.set_xlabel(PHOTONS)
     axes.set_ylabel("perplexity over that of 8 bits")
     return _finished(figure, axes)
@@ -152,6 +165,7 @@ def law(part: Part) -> Figure:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("width d")
         _finished(figure, axes)
+    right.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=5, columnspacing=1)
     return figure
 
 

@@ -11,6 +11,7 @@ from calibration.frames.products import ProductGroup
 from labctl.__main__ import main
 from labctl.errors import RunInUse
 from labctl.locks import take
+from labctl.report.reproduction import errors
 from labctl.studies.reproduce import article, judge
 from labctl.studies.reproduce.experiment import BINS, simulated
 from labctl.studies.reproduce.form import FULL, QUICK
@@ -56,7 +57,7 @@ def error(rms: float) -> dict:
 
 def experiment(measured: float, simulated: float) -> dict:
     products = [
-        {"name": f"{kind}{block}", "kind": kind, "block": block, "measured": error(measured),
+        {"name": f"{kind}{block}", "kind": kind, "block": block, "products": 4, "outputs": 8, "measured": error(measured),
          "simulated": error(simulated), "article": error(0.02)}
         for block in (0, 3)
         for kind in ("linear", "qk")
@@ -163,6 +164,16 @@ def test_perplexity_ratio_is_paired():
     assert low < math.exp(0.05) < high
     assert high - low < 0.02
     assert ratio == pytest.approx(math.exp(0.05), abs=0.01)
+
+
+def test_errors_of_several_heads_are_shown_together_for_each_block():
+    part = experiment(0.01, 0.01)
+    other = {**part["products"][1], "products": 12, "measured": error(0.02)}
+    panels = errors({**part, "products": [*part["products"], other]}).axes
+    kinds = [f"{kind}, block {block}" for kind in ("feed-forward, second layer", "Q·Kᵀ") for block in (1, 4)]
+    assert [panel.get_title() for panel in panels] == kinds
+    bench = panels[2].get_legend().get_texts()[0].get_text()
+    assert bench == f"bench: {-math.log2(math.sqrt((0.01**2 + 3 * 0.02**2) / 4)):.1f} bits"
 
 
 def test_products_are_simulated_in_the_units_of_the_model():

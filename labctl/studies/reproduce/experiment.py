@@ -1,4 +1,4 @@
-"""The four products of the article on a mock bench, and the same products simulated: how far each is from the model.
+"""The products of the article on a mock bench, and the same products simulated: how far each is from the model.
 
 The mock shares no physics with what fits and simulates it, so that the comparison can fail. It is no experiment of the
 article's: what its errors amount to was chosen by whoever wrote its station file.

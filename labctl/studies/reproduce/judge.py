@@ -51,7 +51,7 @@ def experiment(part: Part) -> Iterator[Judged]:
             most,
             Published(high=8.0),
             ".2f",
-            f"the most exact of the four products, {words}",
+            f"the most exact of the products, {words}",
             unlike=unlike,
         )
 
