@@ -57,8 +57,8 @@ def error(rms: float) -> dict:
 
 def experiment(measured: float, simulated: float) -> dict:
     products = [
-        {"name": f"{kind}{block}", "kind": kind, "block": block, "products": 4, "outputs": 8, "measured": error(measured),
-         "simulated": error(simulated), "article": error(0.02)}
+        {"name": f"{kind}{block}", "kind": kind, "block": block, "products": 4, "outputs": 8,
+         "measured": error(measured), "simulated": error(simulated), "article": error(0.02)}
         for block in (0, 3)
         for kind in ("linear", "qk")
     ]  # fmt: skip
