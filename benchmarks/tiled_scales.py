@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from labctl.studies.energy import scenario
@@ -92,7 +91,6 @@ def measured(
             encoding = f"tiled-scales:{tile}" if tile else "sign-split"
             setting = Setting(100.0, encoding, bits_of(bits))
             ranges = setting.ranges(language.model, text.ids, context)
-            ranges = {name: replace(each, input=math.inf) for name, each in ranges.items()}
             lit = opticalize(language.model, setting.bench("ideal"), encoding=encoding, ranges=ranges)
             alone = perplexity(lit, text.ids, context=context).ppl / digital
             set_light(lit, given.photons)

@@ -27,7 +27,7 @@ from calibration.fit.structured import (
     bleed_slopes,
     entries_chi2,
     is_settled,
-    misfit,
+    minimised,
     untold,
 )
 from calibration.machine.channel import apply_bleed, mix
@@ -57,7 +57,7 @@ def full_fit(
     mean = replace(mean, crosstalk=crosstalk.nearest(mean.crosstalk))
 
     def misfit_of(mean: Mean) -> float:
-        return misfit(scatter, frames.dn - mean.offset - mean.light(frames))
+        return minimised(scatter, frames, mean)
 
     before, misfits, decrement = mean, list[float](), np.inf
     for round_ in range(ROUNDS):

@@ -112,6 +112,15 @@ def misfit(scatter: Covariance, residual: Float) -> float:
     return max(float(scatter.quadratic(residual).sum()) / residual.size, 1.0)
 
 
+def minimised(scatter: Covariance, frames: Frames, mean: Mean) -> float:
+    """What a fit makes as small as it can: χ² per reading, that of the look-up table entries with it, 1 at least.
+
+    Without the entries a step that puts them back where their tables have them would look like one that leads astray.
+    """
+    chi2 = scatter.quadratic(frames.dn - mean.offset - mean.light(frames)) + entries_chi2(mean, frames)
+    return max(float(chi2.sum()) / frames.dn.size, 1.0)
+
+
 def is_settled(step2: float, misfits: list[float]) -> bool:
     """Whether the last step's square, in standard errors, ends a fit with these `misfit`s so far."""
     last = misfits[-1]
@@ -168,8 +177,7 @@ def joint_fit(
     equations = _Equations(frames, scatter, form, crosstalk)
 
     def misfit_of(theta: Float) -> float:
-        mean = equations.mean(theta)
-        return misfit(scatter, frames.dn - mean.offset - mean.light(frames))
+        return minimised(scatter, frames, equations.mean(theta))
 
     before = theta = equations.start(start)
     misfits: list[float] = []

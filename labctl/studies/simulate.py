@@ -228,12 +228,12 @@ class Setting:
         return way.tile if isinstance(way, TiledScales) else 0
 
     def ranges(self, model: nn.Module, ids: Sequence[int], context: int) -> dict[str, Ranges]:
-        """Of the converters after the light, for `opticalize`."""
+        """Of the converters after the light, for `opticalize`. Inputs are clipped by `clip` and by nothing else."""
         if self.bits is None:
             return {}
         few = torch.tensor([list(ids[:context])])
         found = observe(model, [few.to(next(model.parameters(), few).device)], tile=self._tile)
-        return {name: replace(each, steps=self.bits.steps) for name, each in found.items()}
+        return {name: replace(each, input=math.inf, steps=self.bits.steps) for name, each in found.items()}
 
 
 OWN = Setting()
