@@ -52,13 +52,14 @@ def _parts(found: Scaling) -> Iterator[tuple[str, str, Figure]]:
     yield (
         "Perplexity against light",
         "Each width on the bench; bands are 95 % bootstrap intervals over documents and noise seeds. Dashed: the "
-        "same model with 8-bit operands; dotted: in float.",
+        "same model with 8-bit operands, clipped as the article clips them; dotted: in float.",
         perplexity_curves(found),
     )
     yield (
         "Perplexity above the digital model",
         "The same sweep relative to each model's own perplexity with 8-bit operands, and in float; points at or below "
-        "it lie on the lower edge. What 8 bits cost differs between widths, and the left figure leaves it out.",
+        "it lie on the lower edge. What 8 bits cost, clipping with them, differs between widths, and the left figure "
+        "leaves it out: it gives light that is not clipped so much for nothing.",
         excess_curves(found),
     )
     if any(r.photons is not None for r in found.requirements):

@@ -11,6 +11,7 @@ from labctl.studies.family_law import shape_of
 from labctl.studies.scaling import Member, Scaling
 from labctl.studies.second_order import why_not
 from simulation.benches.opening import described
+from simulation.conversion.quantise import CLIP
 from simulation.scaling.law import Factor
 
 BESIDES: dict[Factor, str] = {
@@ -44,5 +45,10 @@ def remarks(found: Scaling) -> Iterator[str]:
     documents = found.sweeps[0].documents
     if len(found.sweeps[0].tokens if documents is None else np.unique(documents)) == 1:
         yield "the text is one window: how much another text would change is in no interval; a longer text tells"
+    if described(found.plan.bench).clip != CLIP and any(law.reference == "int8" for law in found.laws):
+        yield (
+            f"the 8-bit model is the article's, clipped at percentiles {CLIP[0]:g} and {CLIP[1]:g}, and this machine is "
+            "not: 'of float' compares like with like"
+        )
     if why := why_not(described(found.plan.bench)):
         yield f"no second order: {why}"

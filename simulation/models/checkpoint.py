@@ -142,6 +142,9 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         metadata, arrays = read_safetensors(path, MOST_TENSOR_BYTES)
         return metadata, {name: torch.from_numpy(array) for name, array in arrays.items()}
     except FileRefused as error:
+        if path.suffix == ".json" and (beside := path.with_suffix(".safetensors")).exists():
+            what = "the record beside a checkpoint is not the checkpoint"
+            raise _error(path, what, beside.name, path.name, f"name the other: {beside}") from error
         raise _error(
             path,
             f"checkpoint is truncated or damaged: {error.what}",

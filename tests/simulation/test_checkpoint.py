@@ -162,6 +162,14 @@ def test_damaged_checkpoint_is_refused_with_a_reason(saved: Path, damage: Callab
     assert all((error.what, error.expected, error.seen, error.hint))
 
 
+def test_the_record_beside_a_checkpoint_is_not_taken_for_a_damaged_one(saved: Path) -> None:
+    record = saved.with_suffix(".json")
+    record.write_text('{"steps": 3}')
+    with pytest.raises(ArtefactError, match="record beside a checkpoint") as caught:
+        load_checkpoint(record)
+    assert str(saved) in caught.value.hint
+
+
 def _metadata(path: Path) -> dict[str, str]:
     with safe_open(path, framework="pt") as file:
         return dict(file.metadata())
