@@ -47,8 +47,8 @@ def remarks(found: Scaling) -> Iterator[str]:
         yield "the text is one window: how much another text would change is in no interval; a longer text tells"
     if described(found.plan.bench).clip != CLIP and any(law.reference == "int8" for law in found.laws):
         yield (
-            f"the 8-bit model is the article's, clipped at percentiles {CLIP[0]:g} and {CLIP[1]:g}, and this machine is "
-            "not: 'of float' compares like with like"
+            f"the 8-bit model is the article's, clipped at percentiles {CLIP[0]:g} and {CLIP[1]:g}, "
+            "and this machine is not: 'of float' compares like with like"
         )
     if why := why_not(described(found.plan.bench)):
         yield f"no second order: {why}"
