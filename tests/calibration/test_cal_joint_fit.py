@@ -12,7 +12,7 @@ from calibration.fit.averages import covariance_of_means, stack
 from calibration.fit.crosstalk_forms import COMMON, NONE, PER_OUTPUT
 from calibration.fit.full import full_fit
 from calibration.fit.gain_forms import gain_forms
-from calibration.fit.structured import Mean, backed_off, between, joint_fit
+from calibration.fit.structured import Mean, backed_off, between, joint_fit, minimised, misfit
 from calibration.frames.probes import ProbePlan, crosstalk_scan, gain_scan, noise_scan
 from calibration.frames.scan import Readings, Scan
 
@@ -263,6 +263,27 @@ def test_halfway_between_two_means_is_so_in_every_part():
     assert middle.gain == pytest.approx(2 * truth.gain)
     assert middle.bleed == pytest.approx(truth.bleed + 0.1)
     assert middle.offset == pytest.approx(truth.offset)
+
+
+def test_what_steps_are_judged_by_is_least_where_the_fit_ends():
+    """The tables' own knowledge of their entries counts: without it, other entries would seem better."""
+    truth = bench(SHAPE, "full", crosstalk=common_crosstalk(6, 0.02, 0.03), flicker=0.002)
+    loose = np.where(np.arange(256) < 255, 1e-3, 0.0)
+    luts = [replace(lut, stderr=loose) for lut in truth.luts]
+    scans = {"gain": gain_scan(SHAPE, PLAN), "crosstalk": crosstalk_scan(SHAPE, PLAN), "noise": noise_scan(SHAPE, PLAN)}
+    frames = stack({name: truth.read_scan(s, np.random.default_rng(5)) for name, s in scans.items()}, *luts)
+    scatter = covariance_of_means(truth.noise, mean_of(truth).light(frames), truth.offset, 9 * frames.count)
+    found = full_fit(frames, scatter, COMMON).mean
+    least, alone = minimised(scatter, frames, found), misfit_at(scatter, frames, found)
+    assert least > 1.5
+    downhill = -found.entries / np.linalg.norm(found.entries)
+    up, down = (replace(found, entries=found.entries + way * 1e-5 * downhill) for way in (1, -1))
+    assert min(minimised(scatter, frames, up), minimised(scatter, frames, down)) > least
+    assert min(misfit_at(scatter, frames, up), misfit_at(scatter, frames, down)) < alone
+
+
+def misfit_at(scatter, frames, mean):
+    return misfit(scatter, frames.dn - mean.offset - mean.light(frames))
 
 
 def test_a_start_far_away_ends_where_a_near_one_does():
