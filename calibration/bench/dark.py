@@ -128,8 +128,8 @@ def _require_depth(frames: NDArray[np.uint16], full_scale_dn: int) -> None:
             seen=f"{most} DN without light",
             hint="choose the pixel format that matches the bit depth: labctl devices probe",
         )
-    several = int(frames.min()) < most  # without noise, one number everywhere says nothing of its bits
-    if low and several and used > UNALIGNED_MIN:
+    # without noise, one number everywhere says nothing of its bits
+    if low and used > UNALIGNED_MIN and int(frames.min()) < most:
         raise BadScan(
             f"the lowest {low} bits of all pixels are 0: the camera has {bits - low} bits, left-aligned in {bits}",
             device="camera",

@@ -107,9 +107,9 @@ def entries_chi2(mean: Mean, frames: Frames) -> float:
     return float(((mean.entries / frames.entries.stderr) ** 2).sum()) / len(frames)
 
 
-def misfit(scatter: Covariance, residual: Float) -> float:
-    """χ² per reading of residuals (F, M), 1 at least."""
-    return max(float(scatter.quadratic(residual).sum()) / residual.size, 1.0)
+def misfit(scatter: Covariance, residual: Float, besides: float = 0.0) -> float:
+    """χ² per reading of residuals (F, M), 1 at least, with what each frame's has ``besides``."""
+    return max(float((scatter.quadratic(residual) + besides).sum()) / residual.size, 1.0)
 
 
 def minimised(scatter: Covariance, frames: Frames, mean: Mean) -> float:
@@ -117,8 +117,7 @@ def minimised(scatter: Covariance, frames: Frames, mean: Mean) -> float:
 
     Without the entries a step that puts them back where their tables have them would look like one that leads astray.
     """
-    chi2 = scatter.quadratic(frames.dn - mean.offset - mean.light(frames)) + entries_chi2(mean, frames)
-    return max(float(chi2.sum()) / frames.dn.size, 1.0)
+    return misfit(scatter, frames.dn - mean.offset - mean.light(frames), entries_chi2(mean, frames))
 
 
 def is_settled(step2: float, misfits: list[float]) -> bool:

@@ -118,17 +118,16 @@ class OpticalMachine:
     @property
     def usage(self) -> dict[str, Any]:
         """How the machine is used, whichever it is."""
-        reloads = {"weights": "reloaded"} if self.reload else {}
-        bits = {"bits": self.bits} if self.bits else {}
-        return (
-            reloads
-            | bits
-            | {
-                "schedule": "in turn" if self.in_turn else "pipelined",
-                "cache": (self.cache or Place.RELOADED).value,
-                "experts": self.experts.value,
-            }
-        )
+        stated: dict[str, Any] = {
+            "schedule": "in turn" if self.in_turn else "pipelined",
+            "cache": (self.cache or Place.RELOADED).value,
+            "experts": self.experts.value,
+        }
+        if self.reload:
+            stated["weights"] = "reloaded"
+        if self.bits:
+            stated["bits"] = self.bits
+        return stated
 
     def priced(self, scenario: str, table: Path | None) -> tuple[Machine, Components]:
         """The machine, without light yet, and its constants."""
