@@ -45,7 +45,7 @@ def rounding_kernel(function: Callable[..., Any]) -> Any:
 
 def _compiled(function: Callable[..., Any], fastmath: set[str]) -> Any:
     """Kept on the disk beside its module or in the user's cache; where neither can be written, compiled every time."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
+    options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy", "forceinline": True}
     try:
         made = numba.njit(cache=True, **options)(function)
         file = Path(function.__code__.co_filename).resolve()

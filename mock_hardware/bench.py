@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from drivers.errors import CapabilityError
 from drivers.protocols import Levels, Moment, Roi
+from groundwork.threads import Threads
 from mock_hardware import noise
 from mock_hardware.config import BenchConfig, PanelConfig
 from mock_hardware.drift import Drift
@@ -20,7 +21,6 @@ from mock_hardware.geometry import panel_to_camera
 from mock_hardware.optics import Optics
 from mock_hardware.panel import Panel
 from mock_hardware.sensor import Sensor
-from mock_hardware.workers import Workers
 
 Float = NDArray[np.float64]
 
@@ -89,12 +89,12 @@ class MockBench:
 
     def __init__(self, config: BenchConfig | None = None) -> None:
         self.config = config or BenchConfig()
-        workers = Workers(self.config.threads)
+        threads = Threads(self.config.threads)
         self.display, self.slm = (
             Panel(panel, self._row_delay_s(panel)) for panel in (self.config.display, self.config.slm)
         )
-        self.optics = Optics(self.config, workers)
-        self.sensor = Sensor(self.config.camera, self.config.seed, workers)
+        self.optics = Optics(self.config, threads)
+        self.sensor = Sensor(self.config.camera, self.config.seed, threads)
         self.drift = Drift(self.config.drift, self.config.seed)
         self.faults = FaultScript(self.config.faults)
         self.clock_s = 0.0

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.protocols import Roi
+from groundwork.threads import Threads
 from mock_hardware import kernels
 from mock_hardware.config import BenchConfig, PanelConfig
 from mock_hardware.geometry import half_diagonal_px, panel_box, panel_to_camera
 from mock_hardware.noise import Floats
 from mock_hardware.panel import Seen
 from mock_hardware.plane import Box, Plane
-from mock_hardware.workers import Scratch, Workers
+from mock_hardware.scratch import Scratch
 
 Float = NDArray[np.float64]
 Shift = tuple[float, float]
@@ -42,16 +43,16 @@ class Optics:
     ----------
     config
         Of the bench.
-    workers
+    threads
         The threads that compute frames, each a part of the rows.
     """
 
-    def __init__(self, config: BenchConfig, workers: Workers) -> None:
-        self._config, self._workers = config, workers
+    def __init__(self, config: BenchConfig, threads: Threads) -> None:
+        self._config, self._threads = config, threads
         self._scratch = Scratch()
         beam = _beam(config)
-        self.slm = Plane(config.slm, config.seed + 1, beam, workers)
-        self.display = Plane(config.display, config.seed + 2, None, workers)
+        self.slm = Plane(config.slm, config.seed + 1, beam, threads)
+        self.display = Plane(config.display, config.seed + 2, None, threads)
         self._views: dict[str, tuple[Any, Float, Box]] = {}
         self._slm_light: tuple[Any, Floats] | None = None
         self._light: tuple[Any, Floats] | None = None
@@ -122,7 +123,7 @@ class Optics:
         image = self._blurred(image, taps, taps)
         centre = np.array([(camera.cols - 1) / 2, (camera.rows - 1) / 2])
         from_centre = inverse @ np.array([[1.0, 0.0, centre[0]], [0.0, 1.0, centre[1]], [0.0, 0.0, 1.0]])
-        self._workers.rows(
+        self._threads.rows(
             kernels.warp,
             len(out),
             image,
@@ -158,7 +159,7 @@ class Optics:
             return image
         shape = image.shape[0] - down.size + 1, image.shape[1] - across.size + 1
         out = self._scratch.take("blurred", shape)
-        self._workers.rows(kernels.blur, len(out), image, down, across, out)
+        self._threads.rows(kernels.blur, len(out), image, down, across, out)
         return out
 
     def _spread(self, image: Floats, roi: Roi, growth: float, memory: str) -> Floats:
@@ -169,7 +170,7 @@ class Optics:
         y = (np.arange(roi.y - 1, roi.y + roi.height + 1) - (camera.rows - 1) / 2) / radius
         out = self._scratch.take(memory, roi.shape)
         along_x, along_y = ((growth * axis**2).astype(np.float32) for axis in (x, y))
-        self._workers.rows(kernels.spread, len(out), image, along_x, along_y, out)
+        self._threads.rows(kernels.spread, len(out), image, along_x, along_y, out)
         return out
 
 

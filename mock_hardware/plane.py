@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from groundwork.threads import Threads
 from mock_hardware import kernels, noise
 from mock_hardware.config import PanelConfig
 from mock_hardware.noise import Floats
 from mock_hardware.panel import Seen, Shown, response
-from mock_hardware.workers import Scratch, Workers
+from mock_hardware.scratch import Scratch
 
 _FINE_ENTRIES = 4096
 _SPARE = 2
@@ -30,7 +31,7 @@ class Plane:
         From which its fixed patterns are drawn.
     illumination : (rows, cols) float32
         Light that falls on each pixel, relative to the brightest [1]; None for the same everywhere.
-    workers
+    threads
         The threads that compute frames, each a part of the rows.
 
     Attributes
@@ -41,8 +42,8 @@ class Plane:
         Flat indices of pixels that show the lowest, or the highest level.
     """
 
-    def __init__(self, config: PanelConfig, seed: int, illumination: Floats | None, workers: Workers) -> None:
-        self.config, self._workers = config, workers
+    def __init__(self, config: PanelConfig, seed: int, illumination: Floats | None, threads: Threads) -> None:
+        self.config, self._threads = config, threads
         shape, size = (config.rows, config.cols), config.rows * config.cols
         self.uniformity = np.ones(shape, np.float32)
         if config.uniformity_rms:
@@ -73,15 +74,15 @@ class Plane:
             if i == last - 1 and not part.any():  # the usual end: one way not yet at its end, and the one after it
                 before, mean = mean, self._scratch.take(f"mean {i % 2}", box[2:])
                 onward = images[-1], steps[last][0], weight, before, mean
-                self._workers.rows(kernels.advance_average, len(mean), state, target, left, *onward)
+                self._threads.rows(kernels.advance_average, len(mean), state, target, left, *onward)
                 break
             if part.any():
                 before, mean = mean, self._scratch.take(f"mean {i % 2}", box[2:])
-                self._workers.rows(kernels.average, len(mean), state, target, part, weight, before, mean)
+                self._threads.rows(kernels.average, len(mean), state, target, part, weight, before, mean)
                 weight = np.ones_like(weight)
             if i < last:
                 now, state = state, self._scratch.take(f"state {i % 2}", box[2:])
-                self._workers.rows(kernels.advance, len(state), now, target, left, state)
+                self._threads.rows(kernels.advance, len(state), now, target, left, state)
         return mean
 
     def _transmission(self, shown: Shown, box: Box) -> Floats:
@@ -94,7 +95,7 @@ class Plane:
             image = np.empty((height, width), np.float32)
         fringing = np.float32(self.config.fringing)
         static, corner = self._static, (y0, x0)
-        self._workers.rows(
+        self._threads.rows(
             kernels.transmission, height, shown.levels, self._table, self._fine, fringing, static, corner, image
         )
         for pixels, value in ((self.dead, self._table[0]), (self.stuck, self._table[-1])):

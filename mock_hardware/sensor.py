@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.protocols import Roi
+from groundwork.threads import Threads
 from mock_hardware import chip, noise
 from mock_hardware.config import CameraConfig
 from mock_hardware.noise import Floats
-from mock_hardware.workers import Workers
 
 _PRNU, _DSNU, _HOT, _ROW_NOISE = range(1 << 40, (1 << 40) + 4)  # fixed patterns: no frame has these numbers
 _STEPS = 4096  # of a fixed pattern per standard deviation
@@ -52,7 +52,7 @@ class Sensor:
         Its parameters.
     seed
         From which the noise and the fixed patterns are drawn.
-    workers
+    threads
         The threads that compute frames, each a part of the rows.
 
     Attributes
@@ -63,9 +63,9 @@ class Sensor:
         What hot pixels add to the dark current at the sensor's temperature [e-/s].
     """
 
-    def __init__(self, config: CameraConfig, seed: int, workers: Workers) -> None:
+    def __init__(self, config: CameraConfig, seed: int, threads: Threads) -> None:
         self.config = config
-        self._seed, self._workers = seed, workers
+        self._seed, self._threads = seed, threads
         self._key = noise.pixel_key(seed)
         shape = config.rows, config.cols
         self.responsivity = Pattern(shape, 1.0, config.prnu, noise.generator(seed, _PRNU))
@@ -140,7 +140,7 @@ class Sensor:
             hot_e=rate * np.float32(exposure_s),
             key=(*self._key, np.uint32(_STREAMS * sequence)),
         )
-        self._workers.rows(chip.expose, roi.height, light, frame, self._fixed, noise.alias_table(), read)
+        self._threads.rows(chip.expose, roi.height, light, frame, self._fixed, noise.alias_table(), read)
         return read
 
     def _row_noise_e(self, roi: Roi, sequence: int) -> Floats:

@@ -25,6 +25,7 @@ from simulation.light.accounting import Tally
 from simulation.light.detection import Outputs, Products, Reading, detect
 from simulation.light.optics import Optics, Panel
 from simulation.light.product import Noise, Range, Variance
+from simulation.light.sharing import share_rows
 from simulation.light.weights import Placement
 
 VACUUM = 0.25
@@ -104,7 +105,8 @@ class CoherentBench:
         outputs = _nothing_added(batch, m, bias)
         reading = Reading(True, False, np.float32(converters.step), np.float32(converters.limit))
         flicker = np.zeros((batch * n, 1, 3), np.float32)
-        detect(signal, _NO_LIGHT, products, outputs, reading, flicker, noise.next(batch), np.zeros(batch * n))
+        counted, key = np.zeros(batch * n), noise.next(batch)
+        share_rows(detect, *signal.shape, signal, _NO_LIGHT, products, outputs, reading, flicker, key, counted)
         plane = m * float((power * electrons).sum()) / self.optics.quantum_efficiency
         tally.add(batch * n, k * m, batch * n * k * m, plane, float((electrons / fan_in * fields).sum()))
         tally.convert(batch * n * tiles * rows, batch * n * rows * k, batch * n * m * tiles)

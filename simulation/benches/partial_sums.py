@@ -23,6 +23,7 @@ from simulation.light.accounting import Tally
 from simulation.light.detection import Outputs, Products, Reading, detect
 from simulation.light.optics import Optics
 from simulation.light.product import Noise, Range, Variance
+from simulation.light.sharing import share_rows
 from simulation.light.weights import Placement
 
 BITS, INPUTS = 8, 64
@@ -153,7 +154,7 @@ class PartialSumsBench:
         outputs = Outputs(nothing, nothing, nothing, nothing[0], nothing[0], taps, edges)
         reading, counted = Reading(False, True, np.float32(0), np.float32(0)), np.zeros(n)
         signal, still = light.copy(), np.zeros((n, 1, 3), np.float32)
-        detect(signal, light, products, outputs, reading, still, noise.next(batch), counted)
+        share_rows(detect, n, m, signal, light, products, outputs, reading, still, noise.next(batch), counted)
         return signal, np.where(electrons > 0, counted, 0.0)
 
     def _electrons(self, light: NDArray[np.float64], columns: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -17,17 +17,19 @@ SHIFT = 20
 
 
 @kernel
-def kth_magnitude(values: Array, rank: int, out: Array) -> None:
-    """Of each row of ``values`` (B, N), the magnitude that has ``rank`` − 1 smaller or equal ones before it: ``out``.
+def kth_magnitude(first: int, stop: int, values: Array, rank: int, out: Array) -> None:
+    """Of each row of ``values`` (B, N) from ``first`` to ``stop``, the magnitude of that ``rank``: ``out``.
+
+    It has ``rank`` − 1 smaller or equal ones before it.
 
     The bits of positive floats are in the order of the floats; a NaN comes after them all. A row that is the same as
     the one before it is not looked through again.
     """
     boxes = np.empty(1 << (31 - SHIFT), np.int64)
     near = np.empty(values.shape[1], np.uint32)
-    for b in range(len(values)):
+    for b in range(first, stop):
         row = values[b]
-        if b > 0 and is_repeated(values[b - 1], row):
+        if b > first and is_repeated(values[b - 1], row):
             out[b] = out[b - 1]
             continue
         boxes[:] = 0

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.percentile import kth_magnitude
 from simulation.conversion.routing import Matrix, Pair
+from simulation.light.sharing import share_rows
 
 LINEAR_CLIP = 99.0  # percentile of |W| that full scale stands for (paper)
 ATTENTION_CLIP = 98.0  # the same for the second operand of an attention product, per head (paper)
@@ -62,7 +63,7 @@ def _kth(operand: Tensor, rank: int) -> Tensor:
     values = as_it_lies.detach().float().cpu().flatten(-2)
     found = np.empty(values.shape[:-1], np.uint32)
     rows = np.ascontiguousarray(values.numpy()).view(np.uint32).reshape(-1, values.shape[-1])
-    kth_magnitude(rows, rank, found.reshape(-1))
+    share_rows(kth_magnitude, *rows.shape, rows, rank, found.reshape(-1))
     return torch.from_numpy(found.view(np.float32)).to(operand)
 
 

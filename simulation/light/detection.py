@@ -111,6 +111,8 @@ class Reading(NamedTuple):
 
 @summing_kernel
 def detect(
+    first: int,
+    stop: int,
     signal: Array,
     light: Array,
     products: Products,
@@ -124,6 +126,8 @@ def detect(
 
     Parameters
     ----------
+    first, stop
+        The products that are looked at, of all n.
     signal
         (n, M): expectation of the signed sum of passes in units of full transmission; on return, the numbers.
     light
@@ -144,11 +148,11 @@ def detect(
     counts = np.empty(m, np.float32)
     padded = np.zeros(m + len(taps) - 1, np.float32)
     half, each = _u32(even // 2), len(signal) // len(outputs.lone)
-    flickers = np.any(flicker)
-    for matrix in range(len(outputs.lone)):
+    flickers = np.any(flicker[first:stop])
+    for matrix in range(first // max(each, 1), len(outputs.lone)):
         mean_light, lone, digital = outputs.mean_light[matrix], outputs.lone[matrix], outputs.digital[matrix]
         streams = _u32(_u32(key[2] + _u32(matrix)) << _u32(2))
-        for n in range(matrix * each, (matrix + 1) * each):
+        for n in range(max(first, matrix * each), min(stop, (matrix + 1) * each)):
             row, read, has_shot = signal[n], all_read[n], all_electrons[n] > _ZERO
             if has_shot or read > _ZERO:
                 e = all_electrons[n] if has_shot else _ONE
@@ -159,14 +163,14 @@ def detect(
                     fewest = FEW_COUNTS
                 if flickers:
                     _flicker(row, counts, flicker, n, tiles, _ONE / e)
-                first = _u32(_u32(n - matrix * each) * half)
-                fill_normal(z, key[0], key[1], first, streams)
+                counter = _u32(_u32(n - matrix * each) * half)
+                fill_normal(z, key[0], key[1], counter, streams)
                 lattice = read < VISIBLE_LATTICE and has_shot
                 if read > _ZERO and (lattice or fewest < FEW_COUNTS):
-                    fill_normal(other, key[0], key[1], first, streams | _u32(1))
+                    fill_normal(other, key[0], key[1], counter, streams | _u32(1))
                 known = e, read, signs[n], reading.one_sided
                 if fewest < FEW_COUNTS:
-                    _draw_few(row, counts, lone, (z, other), known, (key[0], key[1], first, streams))
+                    _draw_few(row, counts, lone, (z, other), known, (key[0], key[1], counter, streams))
                 elif lattice:
                     _draw_whole(row, counts, lone, (z, other), known)
                 else:

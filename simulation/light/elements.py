@@ -47,8 +47,10 @@ class Elements(NamedTuple):
 
 
 @summing_kernel
-def show_signed(matrices: Array, elements: Elements, floor: np.float32, seen: Any, means: Any, moments: Any) -> None:
-    """Show ``matrices`` (B, M, K) one after the other, each of which stays near the processor meanwhile.
+def show_signed(
+    first: int, stop: int, matrices: Array, elements: Elements, floor: np.float32, seen: Any, means: Any, moments: Any
+) -> None:
+    """Show ``matrices`` (B, M, K), ``first`` to ``stop``, each of which stays near the processor meanwhile.
 
     A matrix that is the same as the one before it is not computed anew: heads of attention often share their keys.
 
@@ -62,8 +64,8 @@ def show_signed(matrices: Array, elements: Elements, floor: np.float32, seen: An
     darkest = np.zeros((1, 1), np.float32)
     show_operands(np.zeros((1, 1), np.float32), flat[:0], elements.span, elements.levels, darkest)
     dark, words = darkest[0, 0], matrices.reshape((len(matrices), m * k)).view(np.uint32)
-    for b in range(len(matrices)):
-        if b > 0 and is_repeated(words[b - 1], words[b]):
+    for b in range(first, stop):
+        if b > first and is_repeated(words[b - 1], words[b]):
             _show_again(b, seen, means, moments)
             continue
         weigh_and_clip(matrices[b], elements.taps, wanted)

@@ -134,14 +134,15 @@ def multiply_at_once(
     if fewest != np.inf and fewest >= ENOUGH and len(held.values) > 0:
         step = _f32(max(np.float64(_largest(shown.bright)), 1e-30) / BYTE)
         rounded, (unit_of_light, mean, spread, rounding) = np.empty((n, k), np.int8), held.steps
-        worst = bytes_of(shown.bright, step, rounded, products.even_light, (mean, spread, rounding))
-        in_bytes = worst <= BYTE_ERROR**2
+        errors = np.empty(n)
+        bytes_of(0, n, shown.bright, step, rounded, products.even_light, errors, (mean, spread, rounding))
+        in_bytes = errors.max() <= BYTE_ERROR**2
         if in_bytes:
             products.light_unit[:] = _f32(step * _f32(unit_of_light))
             bytes_seen = np.empty(y.shape, np.int32)
             is_same = _read_bytes(shown.signed, held.signed[0], y, rounded, held.values, bytes_seen, live)
             if is_same:
-                detect(y, bytes_seen, products, outputs, reading, flicker, keys[1], counted)
+                detect(0, n, y, bytes_seen, products, outputs, reading, flicker, keys[1], counted)
         else:
             products.even_light[:] = _ZERO
     if not in_bytes:
@@ -149,7 +150,7 @@ def multiply_at_once(
         seen = np.empty(y.shape if fewest != np.inf else (0, 0), np.float32)
         is_same = _read_floats(shown.signed, held.signed, y, shown.bright, held.light, seen, live)
         if is_same:
-            detect(y, seen, products, outputs, reading, flicker, keys[1], counted)
+            detect(0, n, y, seen, products, outputs, reading, flicker, keys[1], counted)
     lit, detected = _added_up(shown.sums, counted)
     return (READ if is_same else CHANGED), columns, electrons, lit, detected
 

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from groundwork.compiled import rounding_kernel
+from groundwork.compiled import inline, rounding_kernel
 from simulation.light.counting import Expected, Exposure, expect
 from simulation.light.detection import Products
-from simulation.light.flicker import flicker_of_frames
-from simulation.light.showing import Shown, split_signs, squares_of_passes
+from simulation.light.flicker import draw_flicker, find_flicker, flicker_of_frames
+from simulation.light.sharing import share_rows
+from simulation.light.showing import Shown, split_signs
 
 Array = Any  # numba compiles these for the types it meets
 
@@ -39,18 +40,20 @@ def prepare_many(
     strength: np.float32,
     key: Array,
 ) -> Prepared:
-    """`prepare` vectors (n, K), ``kept`` of whose light is kept, on as many ``rows`` of tiles."""
+    """`prepare` vectors (n, K), ``kept`` of whose light is kept, on as many ``rows`` of tiles, in several threads."""
     (n, k), tiles = vectors.shape, len(edges) - 1
     light, sums, scale = (np.zeros(shape, np.float32) for shape in ((n, 2, tiles), (3, 2, n), (n, 3)))
     shown = Shown(np.empty((n, k), np.float32), np.empty((kept, k), np.float32), scale, light, sums)
     products, gathered = Products(*np.zeros((8, n), np.float32)), np.empty(n, np.float32)
-    flicker = np.zeros((n, rows, 3), np.float32)
-    out = gathered, flicker
-    expected = prepare(vectors, edges, panel, exposure, matrices, strength, key, shown, products, out)
+    flicker, (levels, limit) = np.zeros((n, rows, 3), np.float32), panel
+    share_rows(split_signs, n, k, vectors, edges, levels, False, limit, shown)
+    expected = find_light(exposure, matrices, strength, key, shown, products, (gathered, flicker))
+    if strength > 0:
+        share_rows(find_flicker, n, k, edges, matrices[2:], strength, shown, products, flicker)
     return Prepared(shown, products, Expected(*expected), flicker, np.empty((0, 0), np.float32), gathered)
 
 
-@rounding_kernel
+@inline
 def prepare(
     vectors: Array,
     edges: Array,
@@ -71,38 +74,48 @@ def prepare(
         As of `simulation.light.showing.split_signs`.
     panel
         Its levels, and the magnitude at which vectors are clipped.
-    exposure
-        `simulation.light.counting.Exposure`
-    matrices
-        Unit and brightness as of `simulation.light.counting.expect`, planes and scatter as of
-        `simulation.light.flicker.flicker_of_frames`.
-    strength, key
-        Flicker and key as of the same; nothing flickers at 0.
-    products
-        `simulation.light.detection.Products`; out: electrons, read, unit and sign.
-    out
-        Out: (n,) light of all passes, and (n, R, 3) flicker, which was zero.
+    exposure, matrices, strength, key, products, out
+        As of `find_light`.
 
     Returns
     -------
     The fields of `simulation.light.counting.Expected`.
     """
     levels, limit = panel
-    unit, brightness, planes, scatter = matrices
-    gathered, flicker = out
-    split_signs(vectors, edges, levels, False, limit, shown)
-    electrons, read = products.electrons, products.read
-    told, share = (electrons, read, products.unit, products.sign), np.empty((2, 0), np.float32)
-    expected = expect(shown.sums, shown.scale, exposure, unit, brightness, told, share, gathered)
+    split_signs(0, len(vectors), vectors, edges, levels, False, limit, shown)
+    expected = find_light(exposure, matrices, strength, key, shown, products, out)
     if strength > _f32(0):
-        each, tiles, rows = len(vectors) // len(unit), len(edges) - 1, flicker.shape[1]
-        squares, uneven = np.empty_like(shown.light), np.zeros((len(unit), each), np.float32)
-        squares_of_passes(shown.signed, edges, squares)
-        by_matrix = len(unit), each, 2, tiles
-        light, excess = shown.light.reshape(by_matrix), flicker.reshape((len(unit), each, rows, 3))
-        flicker_of_frames(light, squares.reshape(by_matrix), planes, scatter, strength, key, excess, uneven)
-        noise = uneven.reshape(-1)
-        for n in range(len(vectors)):
-            e = electrons[n] if electrons[n] > _f32(0) else _f32(1)
-            read[n] += noise[n] * (e * e)
+        planes = matrices[2], matrices[3]
+        flicker_of_frames(0, len(vectors), edges, planes, strength, shown, products, out[1])
     return expected
+
+
+@rounding_kernel
+def find_light(
+    exposure: Any, matrices: Any, strength: np.float32, key: Array, shown: Any, products: Any, out: Any
+) -> Any:
+    """Find what light the products of vectors have that are ``shown``, and draw what their flicker is made of.
+
+    Parameters
+    ----------
+    exposure
+        `simulation.light.counting.Exposure`
+    matrices
+        Unit and brightness as of `simulation.light.counting.expect`, planes and scatter as of
+        `simulation.light.flicker.flicker_of_frames`.
+    strength, key
+        Flicker as of the same, and key of `simulation.light.flicker.draw_flicker`; nothing flickers at 0.
+    products
+        `simulation.light.detection.Products`; out: electrons, read, unit and sign.
+    out
+        Out: (n,) light of all passes, and (n, R, 3) of which `simulation.light.flicker.find_flicker` makes flicker.
+
+    Returns
+    -------
+    The fields of `simulation.light.counting.Expected`.
+    """
+    gathered, flicker = out
+    told, share = (products.electrons, products.read, products.unit, products.sign), np.empty((2, 0), np.float32)
+    if strength > _f32(0):
+        draw_flicker(key, flicker)
+    return expect(shown.sums, shown.scale, exposure, matrices[0], matrices[1], told, share, gathered)

@@ -26,17 +26,17 @@ from simulation.light.accounting import Tally
 from simulation.light.counting import Expected, Exposure, expect
 from simulation.light.detection import Outputs, Products, Reading, detect
 from simulation.light.few import BYTE, BYTE_ERROR, ENOUGH, FEW_ROWS, NOT_LOOKED_AT, READ, Live, multiply_at_once
-from simulation.light.flicker import flicker_of_frames
+from simulation.light.flicker import draw_flicker, find_flicker
 from simulation.light.multiplying import multiply, multiply_halves
 from simulation.light.optics import Optics
 from simulation.light.preparing import Prepared, prepare_many
+from simulation.light.sharing import share_rows
 from simulation.light.showing import (
     Shown,
     column_light,
     light_of_passes,
     round_bytes,
     split_signs,
-    squares_of_passes,
     weigh_passes,
 )
 from simulation.light.weights import Placement, Weights, half_products
@@ -192,10 +192,10 @@ class Bench:
             return converters.round(y if bias is None else y + bias)
         if self._one_sided:
             self._add_constants(products, shown, placement, vectors)
-        flicker, uneven = self._flicker(shown, weights, placement, noise)
-        if self.optics.flicker or self.optics.spread[attention]:
+        flicker = self._flicker(shown, weights, placement, noise, products)
+        if self.optics.spread[attention]:
             per_signal = np.where(products.electrons > 0, products.electrons, 1.0) ** 2
-            products.read[:] += (self._spread(shown, weights, batch, attention) + uneven) * per_signal
+            products.read[:] += self._spread(shown, weights, batch, attention) * per_signal
         own = self.optics.per_pass and expected.fewest_of_both < np.inf
         electrons = self._electrons_of_passes(shown, weights, share, products.electrons) if own else None
         known = Prepared(shown, products, expected, flicker, share, gathered)
@@ -249,7 +249,7 @@ class Bench:
     ) -> Tensor:
         """`product` where all passes are in one light: what comes before the multiplication is one compiled call."""
         prepared = prepare_many(
-            vectors, len(vectors) if self.variance == "exact" else 1, placement.columns, len(placement.rows) - 1,
+            vectors, len(vectors) if self.variance == "exact" else 0, placement.columns, len(placement.rows) - 1,
             (self.optics.display.levels, np.float32(converters.clip)), self._exposure,
             (unit.numpy(), weights.brightness, weights.planes.numpy(), weights.scatter.numpy()),
             np.float32(self.optics.flicker), noise.now(),
@@ -275,7 +275,9 @@ class Bench:
         reading = Reading(light is _NOTHING, self._one_sided, *converters.rounding)
         outputs = self._outputs(weights, placement, mean_light, bias)
         counted = np.zeros(len(signal))
-        detect(signal, light, products, outputs, reading, flicker, noise.next(batch), counted)
+        share_rows(
+            detect, *signal.shape, signal, light, products, outputs, reading, flicker, noise.next(batch), counted
+        )
         lit = expected.columns, expected.electrons, float(shown.sums[2].sum(dtype=np.float64))
         self._count(lit, len(signal), weights.shape, placement, electrons or float(counted.sum()), tally)
         return torch.from_numpy(signal).view(batch, -1, signal.shape[1])
@@ -318,7 +320,9 @@ class Bench:
         """
         outputs, light = weights.shape[0], shown.sums[0].copy()
         if self.variance == "exact":
-            light_of_passes(shown.signed, shown.bright, weights.columns.numpy().sum(1), light)
+            share_rows(
+                light_of_passes, *shown.signed.shape, shown.signed, shown.bright, weights.columns.numpy().sum(1), light
+            )
         else:
             light *= _each(weights.brightness, light.shape[1] // len(weights.brightness))
         return float(outputs * (_ratio(shown.scale[:, 1:].T ** 2 * reference, share) * light).sum(dtype=np.float64))
@@ -380,9 +384,10 @@ class Bench:
         if len(self.optics.encoding.input_factors) == 2:
             light, sums = np.empty((n, 2, tiles), np.float32), np.empty((3, 2, n), np.float32)
             if self.variance != "exact" and not any(self.optics.spread):
-                bright = bright[:1]
+                bright = bright[:0]
             shown = Shown(signed, bright, scale, light, sums)
-            split_signs(vectors, placement.columns, panel.levels, self.optics.per_pass, np.float32(clip), shown)
+            how = placement.columns, panel.levels, self.optics.per_pass, np.float32(clip)
+            share_rows(split_signs, n, k, vectors, *how, shown)
             return shown
         scale[:, 0], scale[:, 1] = np.minimum(np.abs(vectors).max(1), clip), 1.0
         with np.errstate(invalid="ignore"):  # of infinities, which are not known
@@ -396,17 +401,12 @@ class Bench:
         sums = np.stack([light.sum(2).T, (lit @ placement.widths).T, lit.sum(2).T]).astype(np.float32)
         return Shown(signed, bright, scale, light, sums)
 
-    def _spread(self, shown: Shown, weights: Weights, batch: int, attention: bool) -> NDArray[np.float64] | float:
+    def _spread(self, shown: Shown, weights: Weights, batch: int, attention: bool) -> NDArray[np.float64]:
         """(n,) variance of the reading error of all passes, in units of signal: (c·mean reading of the pass)² each."""
-        c = self.optics.spread[attention]
-        if not c:
-            return 0.0
-        k = shown.signed.shape[1]
-        n = len(shown.signed) // batch
+        c, (n, k) = self.optics.spread[attention], shown.signed.shape
         inputs = np.zeros((batch, 2, k), np.float32)
-        for b in range(batch):
-            column_light(shown.signed[b * n : (b + 1) * n], shown.bright[b * n : (b + 1) * n], inputs[b])
-        means = np.einsum("bpk,bqk->pq", weights.columns.numpy(), inputs) / (batch * n)
+        share_rows(column_light, batch, n // batch * k, shown.signed, shown.bright, inputs)
+        means = np.einsum("bpk,bqk->pq", weights.columns.numpy(), inputs) / n
         return np.asarray((shown.scale[:, 1:] ** 2 * np.square(c * means).sum(0)).sum(1), np.float64)
 
     def _light(
@@ -438,11 +438,10 @@ class Bench:
             weigh_passes(shown.signed, shown.bright, share)
         if weights.bytes is not None and fewest >= ENOUGH:
             step = np.float32(max(float(shown.bright.max()), 1e-30) / BYTE)
-            rounded, found = np.empty(shown.bright.shape, np.int8), weights.bytes
-            worst = round_bytes(
-                shown.bright, step, rounded, products.even_light, (found.mean, found.spread**2, found.error**2)
-            )
-            if worst <= BYTE_ERROR**2:
+            rounded, errors, found = np.empty(shown.bright.shape, np.int8), np.empty(len(shown.bright)), weights.bytes
+            matrix = found.mean, found.spread**2, found.error**2
+            share_rows(round_bytes, *rounded.shape, shown.bright, step, rounded, products.even_light, errors, matrix)
+            if errors.max() <= BYTE_ERROR**2:
                 products.light_unit[:] = step * found.step
                 return torch._int_mm(torch.from_numpy(rounded), found.values).numpy(), mean_light
             products.even_light[:] = 0
@@ -452,26 +451,22 @@ class Bench:
         return multiply(shown.bright, weights.light, batch), mean_light
 
     def _flicker(
-        self, shown: Shown, weights: Weights, placement: Placement, noise: Noise
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        self, shown: Shown, weights: Weights, placement: Placement, noise: Noise, products: Products
+    ) -> NDArray[np.float32]:
         """(n, R, 3) relative excess light of the passes that count positive and negative, and past the modulators.
 
         Each frame has its own; how much a pass and a column tile weigh in their sum is taken from the mean light of
         their operands. By how much that differs from output to output follows from the variance of the weights, and
-        adds noise of each output alone: (n,) its mean variance, in units of signal.
+        adds to ``products.read``.
         """
         n, tiles = len(shown.signed), len(placement.rows) - 1
-        flicker, uneven = np.zeros((n, tiles, 3), np.float32), np.zeros(n, np.float32)
+        flicker = np.zeros((n, tiles, 3), np.float32)
         if self.optics.flicker:
-            planes = weights.planes.numpy()  # (B, R, P, T)
-            squares = np.empty_like(shown.light)
-            squares_of_passes(shown.signed, placement.columns, squares)
-            by_matrix = len(planes), -1
-            light, squares = (part.reshape(*by_matrix, *part.shape[1:]) for part in (shown.light, squares))
-            flicker_of_frames(
-                light, squares, planes, weights.scatter.numpy(), np.float32(self.optics.flicker), noise.now(),
-                flicker.reshape(*by_matrix, tiles, 3), uneven.reshape(by_matrix),
-            )  # fmt: skip
+            draw_flicker(noise.now(), flicker)
+            matrices, strength = (weights.planes.numpy(), weights.scatter.numpy()), np.float32(self.optics.flicker)
+            share_rows(
+                find_flicker, *shown.signed.shape, placement.columns, matrices, strength, shown, products, flicker
+            )
         if self.optics.drift:
             rng = np.random.Generator(np.random.SFC64([*noise.key, noise.calls]))
             drift = (self.optics.drift * rng.standard_normal((1, tiles))).astype(np.float32)
@@ -480,7 +475,7 @@ class Bench:
                 flicker[..., 2] += drift * shown.sums[2].sum(0)[:, None]
         if self._one_sided:
             flicker[..., 1] = -flicker[..., 0]
-        return flicker, uneven
+        return flicker
 
 
 _NOTHING = np.empty((0, 0), np.float32)

@@ -53,7 +53,7 @@ class Shown(NamedTuple):
         (n, K): difference of the plus and the minus pass, in units of the vector's scale, without the light that the
         darkest level lets through.
     bright
-        (n, K): transmissions of all passes together; (1, K) where nobody asks for more.
+        (n, K): transmissions of all passes together; (0, K) where nobody asks for them.
     scale
         (n, 3): the largest magnitude of the vector, and the scales of its plus and its minus pass relative to it.
     light
@@ -70,11 +70,15 @@ class Shown(NamedTuple):
 
 
 @summing_kernel
-def split_signs(x: Array, edges: Array, levels: Levels, per_pass: bool, limit: np.float32, shown: Shown) -> None:
+def split_signs(
+    first: int, stop: int, x: Array, edges: Array, levels: Levels, per_pass: bool, limit: np.float32, shown: Shown
+) -> None:
     """Show vectors as two passes of the display: one of their positive, one of their negative elements.
 
     Parameters
     ----------
+    first, stop
+        The vectors that are shown, of all n.
     x
         (n, K) float32.
     edges
@@ -86,20 +90,20 @@ def split_signs(x: Array, edges: Array, levels: Levels, per_pass: bool, limit: n
     limit
         Magnitude at which ``x`` is clipped.
     shown
-        Out; of ``bright`` only the last vector is kept if there is room for one.
+        Out; nothing is kept of ``bright`` where there is no room for it.
 
     Notes
     -----
     A vector with a NaN, or with an infinity that is not clipped, is dark and all of its ``signed`` is NaN.
     """
     signed, brights, scale, light, sums = shown
-    keep = len(brights) == len(x)
+    keep, spare = len(brights) == len(x), np.empty((1, x.shape[1]), np.float32)
     target, cell = np.empty(x.shape[1], np.float32), np.empty(x.shape[1], np.int32)
     tiles = len(edges) - 1
     highs, lows = np.empty(tiles, np.int32), np.empty(tiles, np.int32)
-    for n in range(len(x)):
+    for n in range(first, stop):
         sums[:, :, n] = _ZERO
-        bright = brights[n if keep else 0]
+        bright = brights[n] if keep else spare[0]
         highest, lowest = _i32(0), _i32(0)
         for t in range(tiles):
             highs[t], lows[t] = _peaks(x[n, edges[t] : edges[t + 1]])
@@ -253,10 +257,13 @@ def weigh_passes(signed: Array, bright: Array, weight: Array) -> None:
 
 
 @summing_kernel
-def light_of_passes(signed: Array, bright: Array, columns: Array, out: Array) -> None:
-    """Light of each pass past a matrix whose elements transmit ``columns`` (B, K) in the mean: ``out`` (2, n)."""
+def light_of_passes(first: int, stop: int, signed: Array, bright: Array, columns: Array, out: Array) -> None:
+    """Light of each pass past a matrix whose elements transmit ``columns`` (B, K) in the mean: ``out`` (2, n).
+
+    Of the vectors from ``first`` to ``stop``.
+    """
     each = len(signed) // len(columns)
-    for n in range(len(signed)):
+    for n in range(first, stop):
         column, plus, minus = columns[n // each], _ZERO, _ZERO
         for k in range(signed.shape[1]):
             light = bright[n, k] * column[k]
@@ -266,49 +273,39 @@ def light_of_passes(signed: Array, bright: Array, columns: Array, out: Array) ->
 
 
 @summing_kernel
-def column_light(signed: Array, bright: Array, out: Array) -> None:
-    """Add the light ``bright`` (n, K) of vectors without floor up, by the pass that shows it: ``out`` (2, K)."""
-    for n in range(len(signed)):
-        for k in range(signed.shape[1]):
-            out[0, k] += bright[n, k] if signed[n, k] > _ZERO else _ZERO
-            out[1, k] += bright[n, k] if signed[n, k] < _ZERO else _ZERO
+def column_light(first: int, stop: int, signed: Array, bright: Array, out: Array) -> None:
+    """Add the light ``bright`` (n, K) of the vectors of each matrix up, by the pass that shows it: ``out`` (B, 2, K).
 
-
-@summing_kernel
-def squares_of_passes(signed: Array, edges: Array, out: Array) -> None:
-    """Σ_k ``signed``² (n, K) of each pass and column tile between ``edges``: ``out`` (n, Q, T)."""
-    for n in range(len(signed)):
-        for t in range(len(edges) - 1):
-            both, difference = _ZERO, _ZERO  # no maxima: those are not taken many at once, because of NaN
-            row = signed[n, edges[t] : edges[t + 1]]
-            for k in range(len(row)):
-                both += row[k] * row[k]
-                difference += row[k] * np.abs(row[k])
-            if out.shape[1] == 1:
-                out[n, 0, t] = both
-            else:
-                out[n, 0, t], out[n, 1, t] = _HALF * (both + difference), _HALF * (both - difference)
-
-
-@summing_kernel
-def round_bytes(bright: Array, step: np.float32, out: Array, rests: Array, matrix: Any) -> float:
-    """``bright`` (n, K) ≥ 0 in bytes of ``step``.
-
-    ``rests`` (n,), out: Σ of what rounding takes away. ``matrix``: mean of the other operand, and variances of its
-    deviations from the mean of each row and of its own rounding.
-
-    Returns
-    -------
-    The largest expected relative error of a vector's products, squared.
+    Of the matrices from ``first`` to ``stop``.
     """
-    return float(bytes_of(bright, step, out, rests, matrix))
+    each = len(signed) // len(out)
+    for n in range(first * each, stop * each):
+        plus, minus = out[n // each, 0], out[n // each, 1]
+        for k in range(signed.shape[1]):
+            plus[k] += bright[n, k] if signed[n, k] > _ZERO else _ZERO
+            minus[k] += bright[n, k] if signed[n, k] < _ZERO else _ZERO
+
+
+@summing_kernel
+def round_bytes(
+    first: int, stop: int, bright: Array, step: np.float32, out: Array, rests: Array, errors: Array, matrix: Any
+) -> None:
+    """``bright`` (n, K) ≥ 0 in bytes of ``step``, from vector ``first`` to ``stop``.
+
+    ``rests`` (n,), out: Σ of what rounding takes away. ``errors`` (n,) float64, out: the largest expected relative
+    error of each vector's products, squared. ``matrix``: mean of the other operand, and variances of its deviations
+    from the mean of each row and of its own rounding.
+    """
+    bytes_of(first, stop, bright, step, out, rests, errors, matrix)
 
 
 @inline
-def bytes_of(bright: Array, step: np.float32, out: Array, rests: Array, matrix: Any) -> float:
+def bytes_of(
+    first: int, stop: int, bright: Array, step: np.float32, out: Array, rests: Array, errors: Array, matrix: Any
+) -> None:
     """`round_bytes` as a part of another loop, whose sums are then the same in whichever process it was compiled."""
-    inverse, (mean, spread, rounding), worst = _ONE / step, matrix, 0.0
-    for n in range(len(bright)):
+    inverse, (mean, spread, rounding) = _ONE / step, matrix
+    for n in range(first, stop):
         total, rest, squares, power = _ZERO, _ZERO, _ZERO, _ZERO
         for k in range(bright.shape[1]):
             value = bright[n, k] * inverse
@@ -320,8 +317,7 @@ def bytes_of(bright: Array, step: np.float32, out: Array, rests: Array, matrix: 
             squares += error * error
             power += value * value
         rests[n] = rest * step
-        worst = max(worst, (squares * spread + power * rounding) / max(total * mean, 1e-15) ** 2)
-    return worst
+        errors[n] = (squares * spread + power * rounding) / max(total * mean, 1e-15) ** 2
 
 
 @summing_kernel

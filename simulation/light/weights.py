@@ -17,6 +17,7 @@ from calibration.machine.encoding import SignSplit
 from simulation.light.elements import Elements, show_signed, tile_moments
 from simulation.light.few import BYTE, Held, Placed
 from simulation.light.optics import Optics
+from simulation.light.sharing import share_rows
 from simulation.light.spill import Spill
 
 FAR = 1e-6  # of an output's own light: neighbours whose share in it is smaller are not unmixed
@@ -212,9 +213,8 @@ class Placement:
         seen = np.empty((2, batch, m, k), np.float32)
         means, moments = np.empty((2, batch, m), np.float32), np.empty((2, *tiles), np.float32)
         columns, floor = np.empty((batch, 2, k), np.float32), np.float32(self._optics.display.floor)
-        show_signed(
-            scaled, elements, floor, (seen[0], seen[1]), (means[0], means[1]), (moments[0], moments[1], columns)
-        )
+        out = (seen[0], seen[1]), (means[0], means[1]), (moments[0], moments[1], columns)
+        share_rows(show_signed, batch, m * k, scaled, elements, floor, *out)
         if not self._optics.flicker:
             moments[1] = 0
         (signed, light), (lone, mean_light), (planes, scatter) = (

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from simulation.benches.opening import Source, described, open_bench
 from simulation.conversion.convert import replace_products
-from simulation.conversion.optical import opticalize
+from simulation.conversion.optical import opticalize, reseed
 from simulation.models.gpt import GPT, Product
 
 LinearInLight = Callable[[Tensor], Tensor]
@@ -85,6 +85,7 @@ class CalibratedForward:
         self.calibration, self.photons_per_mac = calibration, photons_per_mac
         self._bench = described(calibration)
         open_bench(self._bench, photons_per_mac, "exact")  # refused before anything is trained
+        self._optical: GPT | None = None
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "calibration", "calibration": self._bench.name, "photons_per_mac": self.photons_per_mac}
@@ -96,7 +97,11 @@ class CalibratedForward:
         """Show the weights of now; their noise follows from the training's own generator."""
         put_in_light(model, {})
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
-        optical = opticalize(model, self._bench, photons_per_mac=self.photons_per_mac, seed=seed)
+        if self._optical is None or not _is_of(self._optical, model):
+            self._optical = opticalize(model, self._bench, photons_per_mac=self.photons_per_mac, seed=seed)
+        else:
+            reseed(self._optical, seed)
+        optical = self._optical
         names = [name for name, m in model.named_modules() if isinstance(m, PhysicalLinear | PhysicalProduct)]
         put_in_light(model, {name: optical.get_submodule(name).__call__ for name in names})
 
@@ -107,6 +112,15 @@ class CalibratedForward:
 def make_physical(model: nn.Module) -> None:
     """Put physical modules in place of every linear layer and attention product."""
     replace_products(model, lambda _, linear: PhysicalLinear(linear), lambda _, product: PhysicalProduct())
+
+
+def _is_of(copy: nn.Module, model: nn.Module) -> bool:
+    """Whether a copy has the modules and the very parameters of a model, as they are now."""
+    parts = [
+        ([(name, type(part)) for name, part in one.named_modules()], [(n, id(p)) for n, p in one.named_parameters()])
+        for one in (copy, model)
+    ]
+    return parts[0] == parts[1]
 
 
 class _LinearInLight(torch.autograd.Function):

@@ -15,9 +15,9 @@ import torch
 from drivers.protocols import Roi
 from groundwork.compiled import kernel, summing_kernel
 from groundwork.random_numbers import normal_pair, threefry
+from groundwork.threads import Threads
 from mock_hardware.config import CameraConfig
 from mock_hardware.sensor import Sensor
-from mock_hardware.workers import Workers
 from simulation.light.accounting import Tally
 from simulation.light.optics import paper
 from simulation.light.product import Bench, Noise
@@ -58,7 +58,7 @@ def test_deviates_are_the_same_in_both_kinds_of_kernel(compiled: Any) -> None:
 
 
 def test_a_frame_of_the_mock_sensor_is_unchanged() -> None:
-    sensor = Sensor(CameraConfig(rows=8, cols=16), 7, Workers(1))
+    sensor = Sensor(CameraConfig(rows=8, cols=16), 7, Threads(1))
     light = np.geomspace(0.001, 1, 16, dtype=np.float32).reshape(2, 8)
     frame = sensor.expose(light, np.full(2, 3000.0), 2.0, 0.010, Roi(x=2, y=3, width=8, height=2), 5)
     assert frame.tolist() == [

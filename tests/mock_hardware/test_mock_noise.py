@@ -7,9 +7,9 @@ from scipy import stats
 from drivers.protocols import Roi
 from groundwork.compiled import kernel
 from groundwork.random_numbers import normal_pair, threefry
+from groundwork.threads import Threads
 from mock_hardware.config import CameraConfig
 from mock_hardware.sensor import Sensor
-from mock_hardware.workers import Workers
 
 SHAPE = 500, 800
 N = SHAPE[0] * SHAPE[1]
@@ -39,7 +39,7 @@ def pairs(first, last, random, out):
 
 
 def frame(config, electrons, sequence=0, seed=7, threads=2):
-    sensor = Sensor(config, seed, Workers(threads))
+    sensor = Sensor(config, seed, Threads(threads))
     light = np.broadcast_to(np.float32(1), (config.rows, config.cols)).copy()
     rows = np.broadcast_to(electrons, config.rows)
     return sensor.expose(light, rows, 0.0, 0.010, Roi(0, 0, config.cols, config.rows), sequence)
@@ -131,7 +131,7 @@ def test_frame_is_the_same_whatever_the_threads_and_the_region(electrons):
     one, three = (frame(config, electrons, threads=threads) for threads in (1, 3))
     assert np.array_equal(one, three)
     roi = Roi(37, 71, 113, 60)
-    part = Sensor(config, 7, Workers(2)).expose(
+    part = Sensor(config, 7, Threads(2)).expose(
         np.ones(roi.shape, np.float32), np.full(roi.height, electrons), 0.0, 0.010, roi, 0
     )
     assert np.array_equal(part, one[71:131, 37:150])

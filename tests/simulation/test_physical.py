@@ -47,6 +47,20 @@ def test_output_is_that_of_light_and_gradient_that_of_the_exact_product() -> Non
     assert all(torch.equal(a, b) for a, b in zip(seen, expected, strict=True))
 
 
+def test_a_matrix_that_was_put_in_after_a_step_is_shown_in_the_next(model: GPT) -> None:
+    forward = CalibratedForward("paper", 50.0)
+    forward.prepare(model, tokens(), torch.Generator())
+    for seed in (4, 5):
+        forward.renew(model, torch.Generator().manual_seed(seed))
+        seen = model(tokens())
+        if seed == 4:
+            up = model.blocks[0].ffn.up
+            up.weight = nn.Parameter(-up.weight.detach())
+    alone = CalibratedForward("paper", 50.0)
+    alone.renew(model, torch.Generator().manual_seed(5))
+    assert torch.equal(seen, model(tokens()))
+
+
 def test_calibrated_forward_is_the_optical_model_with_the_weights_of_now(model: GPT) -> None:
     forward = CalibratedForward("paper", 50.0)
     forward.prepare(model, tokens(), torch.Generator())

@@ -1,0 +1,62 @@
+"""Rows that several threads share."""
+
+from __future__ import annotations
+
+import os
+import threading
+from functools import partial
+
+import numpy as np
+import pytest
+
+from groundwork.threads import Threads, threads_of
+
+
+def double(first: int, last: int, values: np.ndarray, met: set[int]) -> None:
+    met.add(threading.get_ident())
+    values[first:last] += np.arange(first, last)
+
+
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 1000])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_every_row_is_computed_once(count: int, threads: int) -> None:
+    values = np.zeros(count)
+    Threads(threads).rows(double, count, values, set(), band=16)
+    assert (values == np.arange(count)).all()
+
+
+def test_rows_too_few_to_share_stay_in_the_thread_that_asks() -> None:
+    met: set[int] = set()
+    Threads(4).rows(double, 100, np.zeros(100), met, band=50)
+    assert met == {threading.get_ident()}
+
+
+def test_what_goes_wrong_in_any_thread_is_raised() -> None:
+    begun = threading.Barrier(2)
+
+    def fails_elsewhere(first: int, last: int, here: int) -> None:
+        if first < 20:  # one band for each of two threads
+            begun.wait(30)
+        if threading.get_ident() != here:
+            raise ValueError(first)
+
+    with pytest.raises(ValueError):
+        Threads(2).rows(fails_elsewhere, 100, threading.get_ident(), band=10)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    values = np.zeros(100)
+    threads_of(2).rows(double, 100, values, set(), band=10)
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        again = np.zeros(100)
+        threads_of(2).rows(partial(double, met=set()), 100, again, band=10)
+        os.write(write, b"1" if (again == values).all() else b"0")
+        os._exit(0)
+    os.close(write)
+    assert os.read(read, 1) == b"1"
+    os.waitpid(child, 0)
+    os.close(read)
