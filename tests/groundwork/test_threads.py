@@ -38,9 +38,9 @@ def test_what_goes_wrong_in_any_thread_is_raised() -> None:
         if first < 20:  # one band for each of two threads
             begun.wait(30)
         if threading.get_ident() != here:
-            raise ValueError(first)
+            raise ValueError("elsewhere")
 
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="elsewhere"):
         Threads(2).rows(fails_elsewhere, 100, threading.get_ident(), band=10)
 
 
