@@ -71,9 +71,7 @@ def test_cheaper_noise_is_the_same_on_several_threads(
 
 
 def test_eight_bits_are_the_same_on_several_threads(
-    
     model: GPT, sequences: list[list[int]], shared: list[int], monkeypatch: pytest.MonkeyPatch
-
 ) -> None:
     ids = torch.tensor(sequences)
     found = []
