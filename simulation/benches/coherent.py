@@ -25,6 +25,7 @@ from simulation.light.accounting import Tally
 from simulation.light.detection import Outputs, Products, Reading, detect
 from simulation.light.optics import Optics, Panel
 from simulation.light.product import Noise, Range, Variance
+from simulation.light.recent import Recent
 from simulation.light.sharing import share_rows
 from simulation.light.weights import Placement
 
@@ -62,7 +63,7 @@ class CoherentBench:
 
     def __init__(self, optics: Optics, photons_per_mac: float | None) -> None:
         self.optics, self._photons = optics, photons_per_mac
-        self._places: dict[tuple[int, int], Placement] = {}
+        self._places: Recent[tuple[int, int], Placement] = Recent()
 
     @property
     def clip(self) -> tuple[float, float]:
@@ -130,9 +131,7 @@ class CoherentBench:
 
     def _tiles(self, shape: tuple[int, int]) -> tuple[NDArray[np.int64], int, int]:
         """Edges of the column tiles, number of row tiles, and how many fields meet at an output."""
-        if shape not in self._places:
-            self._places[shape] = Placement(self.optics, shape)
-        place, layout = self._places[shape], self.optics.layout
+        place, layout = self._places.of(shape, lambda: Placement(self.optics, shape)), self.optics.layout
         return place.columns, len(place.rows) - 1, shape[1] if layout is None else layout.columns
 
 

@@ -23,6 +23,7 @@ from simulation.light.accounting import Tally
 from simulation.light.detection import Outputs, Products, Reading, detect
 from simulation.light.optics import Optics
 from simulation.light.product import Noise, Range, Variance
+from simulation.light.recent import Recent
 from simulation.light.sharing import share_rows
 from simulation.light.weights import Placement
 
@@ -74,7 +75,7 @@ class PartialSumsBench:
 
     def __init__(self, optics: Optics, photons_per_mac: float | None, bits: int) -> None:
         self.optics, self._photons, self._steps = optics, photons_per_mac, 2**bits - 1
-        self._places: dict[tuple[int, int], Placement] = {}
+        self._places: Recent[tuple[int, int], Placement] = Recent()
         self._yield = optics.electrons / optics.photons if optics.photons else optics.quantum_efficiency
 
     @property
@@ -165,6 +166,4 @@ class PartialSumsBench:
         return np.asarray(np.divide(full, light, out=np.zeros(len(light)), where=light > 0))
 
     def _place(self, shape: tuple[int, int]) -> Placement:
-        if shape not in self._places:
-            self._places[shape] = Placement(self.optics, shape)
-        return self._places[shape]
+        return self._places.of(shape, lambda: Placement(self.optics, shape))

@@ -15,6 +15,7 @@ from calibration.machine.channel import Channel
 from calibration.machine.encoding import Encoding, encoding
 from calibration.machine.layout import Layout
 from calibration.response.model import Response
+from simulation.light.recent import Recent
 from simulation.light.showing import LEVEL_CELLS, Levels, show_operands
 
 Float = NDArray[np.float32]
@@ -136,9 +137,9 @@ class Optics:
     detectors: int = 1
 
     @cached_property
-    def placements(self) -> dict[tuple[int, int], Any]:
+    def placements(self) -> Recent[tuple[int, int], Any]:
         """Where matrices of each shape lie, as far as `simulation.light.product.Bench.place` was asked."""
-        return {}
+        return Recent()
 
     @classmethod
     def of(cls, calibration: Calibration, *, device_seed: int | None = None) -> Optics:

@@ -127,9 +127,7 @@ class Bench:
 
     def place(self, shape: tuple[int, int]) -> Placement:
         """Where a matrix of ``shape`` lies."""
-        found: Placement | None = self.optics.placements.get(shape)
-        if found is None:
-            found = self.optics.placements[shape] = Placement(self.optics, shape)
+        found: Placement = self.optics.placements.of(shape, lambda: Placement(self.optics, shape))
         return found
 
     def product(

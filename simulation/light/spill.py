@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -143,15 +144,7 @@ class Spill:
     @cached_property
     def _unbled(self) -> Float:
         """(2r + 1, K) what undoes the common bleed within each column tile: its inverse, by diagonals."""
-        k = int(self._columns[-1])
-        inverse = np.zeros((k, k))
-        for a, b in pairwise(self._columns):
-            inverse[a:b, a:b] = undo_bleed(self._channel.bleed, np.eye(b - a)).T
-        i, j = np.nonzero(np.abs(inverse) > NOTHING)
-        radius = int(np.abs(i - j).max())
-        taps = np.zeros((2 * radius + 1, k))
-        taps[j - i + radius, i] = inverse[i, j]
-        return taps
+        return side_by_side([_unbled(tuple(self._channel.bleed), int(b - a)) for a, b in pairwise(self._columns)])
 
     def fold(self, light: Tensor) -> Tensor:
         """Light of macropixels (…, M, K), by the output that collects it and the input that it comes from."""
@@ -189,3 +182,24 @@ def _by_source(crosstalk: Float) -> tuple[Float, Float]:
     above, below = np.zeros((len(crosstalk), 1)), np.zeros((len(crosstalk), 1))
     above[1:, 0], below[:-1, 0] = crosstalk[:-1, 1], crosstalk[1:, 0]
     return above, below
+
+
+@lru_cache(256)
+def _unbled(bleed: tuple[float, float], k: int) -> Float:
+    """(2r + 1, K) what undoes the common ``bleed`` within one column tile."""
+    return by_diagonals(undo_bleed(np.array(bleed), np.eye(k)).T, NOTHING)
+
+
+def by_diagonals(matrix: Float, least: float) -> Float:
+    """(2r + 1, N) the diagonals of a matrix (N, N), as far from the middle as there are elements above ``least``."""
+    i, j = np.nonzero(np.abs(matrix) > least)
+    radius = int(np.abs(i - j).max())
+    taps = np.zeros((2 * radius + 1, len(matrix)))
+    taps[j - i + radius, i] = matrix[i, j]
+    return taps
+
+
+def side_by_side(tiles: Sequence[Float]) -> Float:
+    """(2r + 1, N) diagonals of matrices that lie one after the other."""
+    radius = max(len(each) // 2 for each in tiles)
+    return np.concatenate([np.pad(each, ((radius - len(each) // 2,) * 2, (0, 0))) for each in tiles], 1)

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg import solve_banded
 from torch import Tensor
 
-from calibration.machine.channel import Channel
 from calibration.machine.encoding import SignSplit
 from simulation.light.elements import Elements, show_signed, tile_moments
 from simulation.light.few import BYTE, Held, Placed
 from simulation.light.optics import Optics
 from simulation.light.sharing import share_rows
-from simulation.light.spill import Spill
+from simulation.light.spill import Spill, by_diagonals, side_by_side
 
 FAR = 1e-6  # of an output's own light: neighbours whose share in it is smaller are not unmixed
 
@@ -170,7 +170,8 @@ class Placement:
             return
         full = channel.gain_dn.min()
         self._flat = self._tiled(full / channel.gain_dn).astype(np.float32)
-        self.taps = self._unmixing(channel)
+        tiles_of_rows = [_unmixing(channel.crosstalk[: b - a].tobytes()) for a, b in pairwise(self.rows)]
+        self.taps = side_by_side(tiles_of_rows).astype(np.float32)
         self.believed = self._spill = Spill(channel, self.rows, self.columns, full)
         if actual is not channel:
             self._spill = Spill(actual, self.rows, self.columns, full)
@@ -304,20 +305,6 @@ class Placement:
         r, c = (np.concatenate([np.arange(b - a) for a, b in pairwise(e)]) for e in (self.rows, columns))
         return np.ascontiguousarray(values[np.ix_(r, c)])
 
-    def _unmixing(self, channel: Channel) -> NDArray[np.float32]:
-        """(2r + 1, M) inverse of each row tile's crosstalk matrix, by diagonals."""
-        m = self.shape[0]
-        inverse = np.zeros((m, m)) if channel.crosstalk.any() else np.eye(m)
-        if channel.crosstalk.any():
-            for a, b in pairwise(self.rows):
-                above, below = channel.crosstalk[: b - a].T
-                inverse[a:b, a:b] = np.linalg.inv(np.eye(b - a) + np.diag(above[1:], -1) + np.diag(below[:-1], 1))
-        i, j = np.nonzero(np.abs(inverse) > FAR)
-        radius = int(np.abs(i - j).max())
-        taps = np.zeros((2 * radius + 1, m), np.float32)
-        taps[j - i + radius, i] = inverse[i, j]
-        return taps
-
     def _moments(self, shown: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`Weights.planes`, `Weights.scatter` and `Weights.columns` of light (P, B, M, K)."""
         passes, batch, _, k = shown.shape
@@ -326,6 +313,15 @@ class Placement:
         by_column = np.empty((batch, passes, k), np.float32)
         tile_moments(shown.numpy(), self.rows, self.columns, planes, scatter, by_column)
         return torch.from_numpy(planes), torch.from_numpy(scatter), torch.from_numpy(by_column)
+
+
+@lru_cache(256)
+def _unmixing(crosstalk: bytes) -> NDArray[np.float64]:
+    """(2r + 1, M) inverse of the crosstalk matrix (M, 2) of a row tile, by diagonals."""
+    above, below = np.frombuffer(crosstalk).reshape(-1, 2).T
+    bands = np.ones((3, len(above)))
+    bands[0, 1:], bands[2, :-1] = below[:-1], above[1:]
+    return by_diagonals(solve_banded((1, 1), bands, np.eye(len(above))), FAR)
 
 
 @lru_cache(1)

@@ -16,6 +16,7 @@ from simulation.light.accounting import Tally
 from simulation.light.few import ENOUGH
 from simulation.light.optics import Optics
 from simulation.light.product import Noise, Range, Variance
+from simulation.light.recent import Recent
 from simulation.light.tensors.detection import Columns, How, Rows, few_counts, read_rows, survey
 from simulation.light.tensors.devices import ROWS_AT_ONCE, Precision, kernel, wide
 from simulation.light.tensors.flicker import flicker_of_frames
@@ -52,7 +53,7 @@ class TensorBench:
         compiled: bool = False,
     ) -> None:
         self.optics, self.photons_per_mac, self.variance, self.device = optics, photons_per_mac, variance, device
-        self._placements: dict[tuple[int, int], TensorPlacement] = {}
+        self._placements: Recent[tuple[int, int], TensorPlacement] = Recent()
         self._yield = optics.electrons / optics.photons if optics.photons else optics.quantum_efficiency
         self._panel = TensorPanel.of(optics.display, device)
         self._compiled, self._origin = compiled, object()
@@ -205,9 +206,7 @@ class TensorBench:
         return few, whole, apart
 
     def _place(self, shape: tuple[int, int]) -> TensorPlacement:
-        if shape not in self._placements:
-            self._placements[shape] = TensorPlacement(self.optics, shape, self.device)
-        return self._placements[shape]
+        return self._placements.of(shape, lambda: TensorPlacement(self.optics, shape, self.device))
 
     def _display(self, placement: TensorPlacement, clip: float) -> Display:
         code = self.optics.encoding
