@@ -29,10 +29,14 @@ class Threads:
         self._helpers = count - 1
         self._pool = ThreadPoolExecutor(max(1, self._helpers), thread_name_prefix="rows")
 
+    def helping(self, count: int, band: int) -> int:
+        """How many threads help the one that asks with ``count`` rows."""
+        return max(0, min(self._helpers, -(-count // band) // _BANDS_EACH - 1))
+
     def rows(self, function: Callable[..., object], count: int, *args: Any, band: int = BAND_ROWS) -> None:
         """Run ``function(first, last, *args)`` over rows 0 … ``count`` − 1, ``band`` of them at a time."""
-        helping = min(self._helpers, -(-count // band) // _BANDS_EACH - 1)
-        if helping <= 0:
+        helping = self.helping(count, band)
+        if not helping:
             function(0, count, *args)
             return
         bands = deque((first, min(first + band, count)) for first in range(0, count, band))

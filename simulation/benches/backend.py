@@ -99,6 +99,13 @@ class OnCpu:
         y = self._bench.at_once(x.float(), weights, noise, tally, live=live, bias=added, **more)
         return None if y is None else y.to(x.dtype)
 
+    def pair_at_once(self, x: Tensor, matrices: Tensor, noise: Noise, tally: Tally, **more: Any) -> Tensor | None:
+        """`simulation.light.product.Bench.pair_at_once` for operands on the CPU; None for other benches."""
+        if not isinstance(self._bench, Bench):
+            return None
+        y = self._bench.pair_at_once(x.float(), matrices.float(), noise, tally, **more)
+        return None if y is None else y.to(x.dtype)
+
 
 class Benches:
     """One bench, computed on each device by what suits it.

@@ -162,7 +162,12 @@ class OpticalPair(_OnBench):
         What has an operand that is not finite is torch's own; the other products are in light as they are without it.
         """
         a, b = a.detach(), b.detach()
-        bench, matrices = self._benches.on(b.device), _in_single(b, self._name).mT
+        bench = self._benches.on(b.device)
+        if isinstance(bench, OnCpu) and a.shape[1] <= FEW_ROWS and a.dtype in _QUICK and not may_have_been_before():
+            y = bench.pair_at_once(a, b.mT, self.noise, self.tally, converters=_converters(self._ranges))
+            if y is not None:
+                return y
+        matrices = _in_single(b, self._name).mT
         rows, columns = _not_finite(a), _not_finite(matrices)
         lit = a if rows is None else a.masked_fill(rows[..., None], 0.0)
         if columns is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -11,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from simulation.conversion.convert import convert, shared_copy
-from simulation.conversion.percentile import kth_magnitude
 from simulation.conversion.routing import Matrix, Pair
+from simulation.light.percentile import kth_magnitude, rank_of
 from simulation.light.sharing import share_rows
 
 LINEAR_CLIP = 99.0  # percentile of |W| that full scale stands for (paper)
@@ -46,7 +45,7 @@ def clip_scale(operand: Tensor, percentile: float) -> Tensor:
     """s_w: a percentile of the magnitudes of each matrix, (…, M, K) to (…, 1, 1); the largest if that is zero."""
     if percentile >= 100:
         return _largest(operand)[..., None, None]
-    rank = max(1, math.ceil(percentile / 100 * operand.shape[-2] * operand.shape[-1]))
+    rank = rank_of(percentile, operand.shape[-2] * operand.shape[-1])
     scale = _kth(operand, rank) if operand.device.type in ("cpu", "mps") else _kth_there(operand, rank)
     if operand.device.type != "cpu" or not bool((scale > 0).all()):  # elsewhere nobody waits for the answer
         scale = torch.where(scale > 0, scale, _largest(operand))

@@ -131,6 +131,7 @@ def multiply_at_once(
     outputs = Outputs(held.mean_light, held.lone, held.nothing, added[0], placed.stray, placed.taps, placed.rows)
     reading = Reading(fewest == np.inf, False, added[1], added[2])
     is_same, in_bytes = True, False
+    seen = np.empty(y.shape if fewest != np.inf else (0, 0), np.float32)
     if fewest != np.inf and fewest >= ENOUGH and len(held.values) > 0:
         step = _f32(max(np.float64(_largest(shown.bright)), 1e-30) / BYTE)
         rounded, (unit_of_light, mean, spread, rounding) = np.empty((n, k), np.int8), held.steps
@@ -139,18 +140,14 @@ def multiply_at_once(
         in_bytes = errors.max() <= BYTE_ERROR**2
         if in_bytes:
             products.light_unit[:] = _f32(step * _f32(unit_of_light))
-            bytes_seen = np.empty(y.shape, np.int32)
-            is_same = _read_bytes(shown.signed, held.signed[0], y, rounded, held.values, bytes_seen, live)
-            if is_same:
-                detect(0, n, y, bytes_seen, products, outputs, reading, flicker, keys[1], counted)
+            is_same = _read_bytes(shown.signed, held.signed[0], y, rounded, held.values, seen, live)
         else:
             products.even_light[:] = _ZERO
     if not in_bytes:
         products.light_unit[:] = _ONE
-        seen = np.empty(y.shape if fewest != np.inf else (0, 0), np.float32)
         is_same = _read_floats(shown.signed, held.signed, y, shown.bright, held.light, seen, live)
-        if is_same:
-            detect(0, n, y, seen, products, outputs, reading, flicker, keys[1], counted)
+    if is_same:
+        detect(0, n, y, seen, products, outputs, reading, flicker, keys[1], counted)
     lit, detected = _added_up(shown.sums, counted)
     return (READ if is_same else CHANGED), columns, electrons, lit, detected
 
@@ -206,7 +203,7 @@ def _read_bytes(x: Array, matrix: Array, y: Array, lit: Array, values: Array, se
             whole, sum_of_bytes = lit[n], _i32(0)
             for k in range(len(value)):
                 sum_of_bytes += _i32(value[k]) * _i32(whole[k])
-            seen[n, m] = sum_of_bytes
+            seen[n, m] = _f32(sum_of_bytes)
         while line < (m + 1) * len(live.words) // len(matrix):
             total = add_words(live.words[line], total)
             line += 1

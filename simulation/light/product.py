@@ -25,12 +25,14 @@ from torch import Tensor
 from simulation.light.accounting import Tally
 from simulation.light.counting import Expected, Exposure, expect
 from simulation.light.detection import Outputs, Products, Reading, detect
-from simulation.light.few import BYTE, BYTE_ERROR, ENOUGH, FEW_ROWS, NOT_LOOKED_AT, READ, Live, multiply_at_once
+from simulation.light.few import BYTE, BYTE_ERROR, ENOUGH, FEW_ROWS, NOT_LOOKED_AT, READ, Held, Live, multiply_at_once
 from simulation.light.flicker import draw_flicker, find_flicker
 from simulation.light.multiplying import multiply, multiply_halves
+from simulation.light.new_matrices import show_new
 from simulation.light.optics import Optics
+from simulation.light.percentile import rank_of
 from simulation.light.preparing import Prepared, prepare_many
-from simulation.light.sharing import share_rows
+from simulation.light.sharing import is_shared, share_rows
 from simulation.light.showing import (
     Shown,
     column_light,
@@ -217,14 +219,56 @@ class Bench:
         -------
         None, with nothing drawn or counted, if it is; and where only `product` has a way.
         """
-        batch, each, k = x.shape
+        if x.shape[1] > FEW_ROWS or self.variance != "exact" or not self._in_one_light:
+            return None
+        placement = self.place(weights.shape)
+        return self._few(x, weights.held, placement, noise, tally, unit.numpy(), bias, converters, live)
+
+    def pair_at_once(
+        self, x: Tensor, matrices: Tensor, noise: Noise, tally: Tally, *, converters: Range = Range()
+    ) -> Tensor | None:
+        """Show matrices (B, M, K) that are new, and multiply a few vectors (B, n, K) by them, in one compiled call.
+
+        Each is shown on the scale of the percentile that `clip` states for attention.
+
+        Returns
+        -------
+        None, with nothing drawn or counted, where an operand is not finite; and where only `show` and `product` have a
+        way, or have more threads for it.
+        """
+        (batch, each, k), m = x.shape, matrices.shape[1]
         if each > FEW_ROWS or self.variance != "exact" or not self._in_one_light:
             return None
-        placement, held, (m, _) = self.place(weights.shape), weights.held, weights.shape
+        placement, by_columns = self.place((m, k)), not matrices.is_contiguous() and matrices.mT.is_contiguous()
+        if (elements := placement.elements) is None or is_shared(batch, m * k):
+            return None
+        lies = (matrices.mT if by_columns else matrices.contiguous()).numpy()
+        is_finite, unit, held = show_new(
+            lies, by_columns, rank_of(self.clip[1], m * k), elements, np.float32(self.optics.display.floor),
+            placement.placed,
+        )  # fmt: skip
+        if not is_finite:
+            return None
+        return self._few(x, held, placement, noise, tally, unit, None, converters, NOT_LOOKED_AT)
+
+    def _few(
+        self,
+        x: Tensor,
+        held: Held,
+        placement: Placement,
+        noise: Noise,
+        tally: Tally,
+        unit: NDArray[np.float32],
+        bias: Tensor | None,
+        converters: Range,
+        live: Live,
+    ) -> Tensor | None:
+        batch, each, k = x.shape
+        m = held.signed.shape[1]
         light = self._exposure, np.float32(self.optics.flicker)
         y, keys = np.empty((batch * each, m), np.float32), noise.now_and_next()
         became, columns, electrons, tiles, counted = multiply_at_once(
-            np.ascontiguousarray(x.numpy()).reshape(-1, k), live, held, placement.placed, unit.numpy(),
+            np.ascontiguousarray(x.numpy()).reshape(-1, k), live, held, placement.placed, unit,
             (self.optics.display.levels, np.float32(converters.clip)), light, keys,
             (held.nothing[0] if bias is None else bias.numpy(), *converters.rounding), y,
         )  # fmt: skip

@@ -18,4 +18,13 @@ def share_rows(function: Callable[..., object], rows: int, width: int, *args: An
 
     What is computed does not depend on how many threads there are.
     """
-    threads_of(torch.get_num_threads()).rows(function, rows, *args, band=max(1, _BAND // max(width, 1)))
+    threads_of(torch.get_num_threads()).rows(function, rows, *args, band=_band(width))
+
+
+def is_shared(rows: int, width: int) -> bool:
+    """Whether more than one thread would have a part in ``rows`` of ``width`` elements."""
+    return threads_of(torch.get_num_threads()).helping(rows, _band(width)) > 0
+
+
+def _band(width: int) -> int:
+    return max(1, _BAND // max(width, 1))

@@ -187,8 +187,8 @@ class Placement:
         ``static`` says that the matrix stays for many products, so that preparing it for them pays.
         """
         optics, encoding = self._optics, self._optics.encoding
-        if self._elements is not None:
-            return self._at_once(scaled.contiguous().numpy(), self._elements, to_bytes=static and byte_products())
+        if self.elements is not None:
+            return self._at_once(scaled.contiguous().numpy(), self.elements, to_bytes=static and byte_products())
         w = scaled.numpy()
         wanted: NDArray[Any] = np.clip(w, -1, 1) if self.believed is None else self.believed.to_show(w)
         parts = np.asarray(encoding.split_weight(wanted), np.float32)  # (P, …, M, K)
@@ -196,7 +196,7 @@ class Placement:
         return self._weights(scaled, shown, to_bytes=static and byte_products())
 
     @cached_property
-    def _elements(self) -> Elements | None:
+    def elements(self) -> Elements | None:
         """What is done to each element, where one compiled call does it: on a bench that shows each sign in a pass."""
         believed, spill, slm = self.believed, self._spill, self._optics.slm
         if self._optics.encoding.name != SignSplit.name or believed is None or spill is None or self._flat is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,11 @@ Array = Any  # numba compiles these for the types it meets
 _u32 = np.uint32
 SHIFT = 20
 """Magnitudes fall into boxes by their bits from here on: the exponent and three bits of the fraction."""
+
+
+def rank_of(percentile: float, count: int) -> int:
+    """Of the magnitude that so many per cent of ``count`` ones do not exceed."""
+    return min(count, max(1, math.ceil(percentile / 100 * count)))
 
 
 @kernel
