@@ -128,7 +128,7 @@ def test_matrices_shown_in_one_call_are_those_of_its_steps(
     scaled = torch.from_numpy(rng.uniform(-1.2, 1.2, (3, 45, 50)).astype(np.float32))
     scaled[0, 0], scaled[1, :, 2] = 0.0, -0.0
     placement = Placement(optics, (45, 50))
-    assert placement._elements is not None
+    assert placement.elements is not None
     at_once = placement.show(scaled, static=False)
     vars(placement)["_elements"] = None
     by_steps = placement.show(scaled, static=False)
