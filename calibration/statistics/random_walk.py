@@ -11,7 +11,8 @@ Tung & Striebel, AIAA J. 3 (1965) 1445).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,11 +44,40 @@ class CourseObservations:
     at_s: Float
     information: Float
     score: Float
+    _stepping: dict[tuple[int, ...], tuple[Float, Float, Float, Float]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __len__(self) -> int:
         return len(self.at_s)
 
-    @property
+    @cached_property
+    def band(self) -> Float:
+        """(p + 1, k, p) lower band of the (k·p, k·p) matrix with Λ_i on its diagonal: what no walk changes."""
+        k, p = self.score.shape
+        band = np.zeros((p + 1, k, p))
+        for below in range(p):
+            column = np.arange(p - below)
+            band[below][:, column] = self.information[:, column + below, column]
+        return band
+
+    def stepping(self, steps: tuple[int, ...]) -> tuple[Float, Float, Float, Float]:
+        """How the level goes with the sizes of c ``steps``, and what is seen of that, whatever walks besides.
+
+        Returns
+        -------
+        (k, p, c·p) ∂level/∂size, Λ times that, and the information (c·p, c·p) and score (c·p,) of the sizes.
+        """
+        if steps not in self._stepping:
+            (k, p), c = self.score.shape, len(steps)
+            reach = np.repeat(np.arange(k)[:, None] > np.array(steps, np.intp), p, axis=1)  # (k, c·p)
+            direction = np.tile(np.eye(p), c) * reach[:, None, :]
+            seen = self.information @ direction
+            known = np.einsum("kia,kib->ab", direction, seen)
+            self._stepping[steps] = direction, seen, known, np.einsum("kia,ki->a", direction, self.score)
+        return self._stepping[steps]
+
+    @cached_property
     def total(self) -> Float:
         """(p, p) Σ Λ_i: what is known of coefficients that stand still."""
         return np.asarray(self.information.sum(axis=0))
@@ -130,18 +160,15 @@ class Posterior:
 
     def _step(self, walk: Float) -> None:
         """Fit the sizes of the steps, given the ``walk`` (k, p) that the data would ask for without any."""
-        observations, (k, p), c = self.observations, walk.shape, len(self.steps)
-        reach = np.repeat(np.arange(k)[:, None] > np.array(self.steps, np.intp), p, axis=1)  # (k, c·p)
-        direction = np.tile(np.eye(p), c) * reach[:, None, :]  # (k, p, c·p): ∂level / ∂size
-        seen = observations.information @ direction
+        direction, seen, known, slope = self.observations.stepping(self.steps)
         follows = self._solve(seen)
         self._leverage = direction - follows
-        known = np.einsum("kia,kib->ab", direction, seen) - np.einsum("kia,kib->ab", seen, follows)
-        slope = np.einsum("kia,ki->a", direction, observations.score) - np.einsum("kia,ki->a", seen, walk)
+        known = known - np.einsum("kia,kib->ab", seen, follows)
+        slope = slope - np.einsum("kia,ki->a", seen, walk)
         self.size_covariance = _inverse(known)
         size = self.size_covariance @ slope
         self.log_likelihood += 0.5 * float(slope @ size)
-        self.size = size.reshape(c, p)
+        self.size = size.reshape(len(self.steps), -1)
         self._walk = walk - follows @ size
         self.value = walk + self._leverage @ size
 
@@ -198,13 +225,9 @@ class Posterior:
     def _cholesky(self, stiffness: Float) -> Float:
         """(p + 1, k·p) lower band of the Cholesky factor of the precision of a walk of ``stiffness`` (k − 1, p)."""
         k, p = self.observations.score.shape
-        diagonal, along = self.observations.information.copy(), np.arange(p)
-        diagonal[1:, along, along] += stiffness
-        diagonal[:-1, along, along] += stiffness
-        band = np.zeros((p + 1, k, p))
-        for below in range(p):
-            column = np.arange(p - below)
-            band[below][:, column] = diagonal[:, column + below, column]
+        band = self.observations.band.copy()
+        band[0, 1:] += stiffness
+        band[0, :-1] += stiffness
         band[p, :-1] -= stiffness
         for firmer in (0.0, ROUNDING, 1e3 * ROUNDING):  # walks that hardly move: rounding may cost the last pivot
             band[0] *= 1 + firmer

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -176,6 +177,12 @@ def _options_of(group: Any) -> list[inspect.Parameter]:
     ]
 
 
+@cache
+def _commands_of(app: typer.Typer) -> Callable[..., object]:
+    """What typer makes of an application, once: a process that runs many commands would have it made for each."""
+    return typer.main.get_command(app)
+
+
 def run_app(app: typer.Typer, argv: list[str], ready: Callable[[], None] = lambda: None) -> int:
     """Parse ``argv``, run the command, and return the exit code; nothing escapes but `SystemExit`.
 
@@ -187,7 +194,7 @@ def run_app(app: typer.Typer, argv: list[str], ready: Callable[[], None] = lambd
         try:
             stops.require_somebody()
             ready()
-            code = app(args=argv, prog_name="labctl", standalone_mode=False)
+            code = _commands_of(app)(args=argv, prog_name="labctl", standalone_mode=False)
             return code if isinstance(code, int) else 0
         except Exception as error:
             if _is_typers_own(error):

@@ -324,6 +324,14 @@ def test_command_returns_its_exit_code_and_has_the_common_options(capsys: pytest
     assert all(word in text for word in ("Give back the number.", "--json", "--quiet", "--bench", "LABCTL_BENCH"))
 
 
+def test_commands_of_an_application_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To make all of labctl's takes twenty times as long as many a command, and scripts run thousands."""
+    app = an_app(lambda lab: 10)
+    assert run_app(app, ["go"]) == 10
+    monkeypatch.setattr("typer.main.get_command", lambda app: pytest.fail("made once more"))
+    assert run_app(app, ["go"]) == 10
+
+
 def test_ctrl_c_exits_with_130(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_app(fails_with(KeyboardInterrupt()), ["go", "--json"]) == 130
     assert json.loads(capsys.readouterr().out)["verdict"] == "aborted"

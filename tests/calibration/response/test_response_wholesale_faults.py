@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from everyday import everyday
@@ -167,11 +169,17 @@ NAMED = {
 }
 
 
-@pytest.mark.parametrize("fault", everyday(NAMED, 0, 2, 4, 6, 9, 11, 13, 15, 16, 19), ids=lambda f: f.__name__)
-def test_a_fault_of_the_whole_recording_is_named_and_its_fit_not_applied(fault):
+@cache
+def gate_of(fault):
+    """What becomes of the fit of a recording with a fault, fitted once for all that is asked of it."""
     bench = Bench()
     inputs, readings = fault(bench)
-    gate = fit_response(Observations(inputs, bench.weights, readings)).gate
+    return fit_response(Observations(inputs, bench.weights, readings)).gate
+
+
+@pytest.mark.parametrize("fault", everyday(NAMED, 0, 2, 4, 6, 9, 11, 13, 15, 16, 19), ids=lambda f: f.__name__)
+def test_a_fault_of_the_whole_recording_is_named_and_its_fit_not_applied(fault):
+    gate = gate_of(fault)
     assert not gate.applied
     assert NAMED[fault] in gate.reason
     assert "fit again" in gate.reason or "fit the steady part" in gate.reason
@@ -186,11 +194,8 @@ def test_the_row_of_a_change_and_the_gain_of_it_are_said():
 
 
 def test_where_three_recordings_begin_and_rows_amid_others_are_said():
-    bench = Bench()
-    found = [fit_response(Observations(bench.inputs, bench.weights, fault(bench)[1])).gate.reason
-             for fault in (three_recordings, outputs_swapped_for_a_while)]  # fmt: skip
-    assert "from about 134 and 267 on" in found[0]
-    assert "rows 150 to 249" in found[1]
+    assert "from about 134 and 267 on" in gate_of(three_recordings).reason
+    assert "rows 150 to 249" in gate_of(outputs_swapped_for_a_while).reason
 
 
 @pytest.mark.parametrize("seed", everyday([100, 108], 1))
