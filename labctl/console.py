@@ -33,8 +33,8 @@ _TOGETHER = re.compile(
     rf"(?<=\d) (?=(?:{_UNITS})(?![a-z]))| (?=± )|(?<=±) |(?<=[≤≥=<>]) |(?<=\d) (?=[≤≥=<>…–] )|(?<=…) "
 )
 """Spaces at which no line ends."""
-_COPIED = re.compile(r"\blabctl [a-z-]| = ")
-"""In a line that may be copied: a command, and no version of this program; a setting."""
+_COPIED = re.compile(r"\blabctl [a-z-]|[\w.]{2,} = ")
+"""In a line that may be copied: a command, and no version of this program; a setting, and no ``d = 64``."""
 PLAIN_EVERY_S = 30.0
 
 

@@ -52,7 +52,7 @@ def write_energy_page(path: Path, cost: Cost, shapes: Gallery) -> Path:
         f"<p>{text(_photons(cost))}</p>",
         _headline(cost),
         f"<p>Other models by width, each of {CROSSOVER_LIKE.blocks} blocks, a pass of {CROSSOVER_LIKE.context:,} "
-        f"tokens: light costs less than 300 fJ/MAC {cost.paying_words}.</p>",
+        f"tokens: this machine costs less than 300 fJ/MAC {cost.paying_words}.</p>",
         *(conversation_tables(cost.served) if cost.served else ()),
         *(section(*part) for part in _parts(cost, shapes)),
         *energy_tables(cost),

@@ -87,7 +87,7 @@ def test_on_a_terminal_sentences_are_broken_into_lines_and_commands_and_settings
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setattr(Console, "width", 40)
-    sentence = "seed 0, windows of 128 tokens, labctl 0.2.0; ± is one standard error"
+    sentence = "d = 64: windows of 128 tokens, labctl 0.2.0; ± is one standard error"
     copied = ["next: labctl simulate ideal model.safetensors --photons-per-mac 10", "key = " + 40 * "x"]
     for line in (sentence, *copied):
         Console().say(line)

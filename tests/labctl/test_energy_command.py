@@ -330,6 +330,8 @@ def test_light_says_whose_detectors_and_bits_it_is_for_and_a_machine_without_say
     dark = run(capsys, "--shape", "gpt2", "--machine", "in-memory-2023")[1].out
     assert "light: none, this machine" in dark
     assert "photons" not in dark
+    assert "in light" not in dark
+    assert "light is better" not in dark
 
 
 @pytest.mark.slow
