@@ -82,8 +82,8 @@ class Elsewhere:
     ----------
     name, words, open
         As of `simulation.energy.machines.PricedMachine`.
-    words
-        Bits of operands and results.
+    bits
+        Of operands and results.
     total_j, advantage, seconds
         Of the same pass; over 300 fJ/MAC.
     source, constants

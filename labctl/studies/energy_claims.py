@@ -55,8 +55,8 @@ def misses(found: float, low: float, high: float) -> str:
 
     Examples
     --------
-    >>> misses(20.0, 31.6, 316.0)
-    '1.58 × less than 31.6 ×, the least that counts as about 100 ×'
+    >>> misses(20.0, 25.0, 100.0)
+    '1.25 × less than 25 ×, the least that counts as about 50 ×'
     >>> misses(4000.0, 8000.0, float("inf"))
     '2 × less than published'
     """

@@ -142,7 +142,7 @@ def test_a_published_factor_is_counted_from_where_it_begins():
     assert misses(0.275, *CLAIMS["mt-nlg-530b"][0][2:]) == (
         "115 × less than 31.6 ×, the least that counts as about 100 ×"
     )
-    assert misses(1000.0, 31.6, 316.0).startswith("3.16 × more than 316 ×, the most that counts as about")
+    assert misses(200.0, 25.0, 100.0) == "2 × more than 100 ×, the most that counts as about 50 ×"
     assert misses(2000.0, 8000.0, math.inf) == "4 × less than published"
     assert misses(100.0, 31.6, 316.0) == misses(9e9, 8000.0, math.inf) == ""
 
