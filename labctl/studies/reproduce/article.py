@@ -78,9 +78,10 @@ class Reproduction:
     @property
     def took(self) -> str:
         """How long computing took, and how much of that was now, in words."""
-        whole = sum(self.seconds.values())
-        now = "" if self.seconds_now >= whole else f", {in_words(self.seconds_now)} of it now: the rest was kept"
-        return f"computed in {in_words(whole)}{now}"
+        whole, now = sum(self.seconds.values()), self.seconds_now
+        if not now:
+            return f"computed before, in {in_words(whole)}"
+        return f"computed in {in_words(whole)}" + (f", {in_words(now)} of it now" if now < whole else "")
 
     def counted(self) -> Counter[str]:
         """How often each verdict was given."""
