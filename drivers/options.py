@@ -7,14 +7,14 @@ adds a range to a number.
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from drivers.errors import OptionError
+from groundwork.nearest import did_you_mean
 
 T = TypeVar("T")
 
@@ -97,7 +97,7 @@ def _values(kind: type[Any], table: Mapping[str, Any], where: str) -> dict[str, 
                 f"unknown option {where}.{key}",
                 expected="one of " + ", ".join(hints) if hints else "no options",
                 seen=str(key),
-                hint=_near(key, hints),
+                hint=did_you_mean(key, hints),
             )
     values = {key: _value(hints[key], value, f"{where}.{key}") for key, value in table.items()}
     for item in fields(kind):
@@ -144,17 +144,11 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         fits = isinstance(value, hint)
     if not fits and origin is Literal:
         raise refused(
-            f"{where} is none of its choices", expected=_words(hint), seen=repr(value), hint=_near(value, args)
+            f"{where} is none of its choices", expected=_words(hint), seen=repr(value), hint=did_you_mean(value, args)
         )
     if not fits:
         raise refused(f"{where} has the wrong type", expected=_words(hint), seen=repr(value))
     return value
-
-
-def _near(word: object, known: Iterable[object]) -> str:
-    """The question for the nearest word that is known, if one is near."""
-    near = difflib.get_close_matches(str(word), [str(one) for one in known], n=1)
-    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def _words(hint: Any) -> str:

@@ -7,7 +7,6 @@ the words that say what to write instead.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import importlib.util
 import inspect
@@ -22,6 +21,7 @@ from drivers.backend import Backend, Family
 from drivers.errors import BrokenBackend, DeviceError, NotConnected, RoleError, UnknownBackend
 from drivers.options import parse
 from drivers.protocols import ROLES, Device, DeviceFacts, OpenContext, is_a, members
+from groundwork.nearest import did_you_mean
 
 GROUP = "labctl.drivers"
 
@@ -91,14 +91,13 @@ def find_backend(name: str, device: str = "") -> Backend[Any]:
     """
     points = {point.name: point for point in _points()}
     if name not in points:
-        near = difflib.get_close_matches(name, points, n=1)
         raise UnknownBackend(
             f"no backend {name!r} is installed",
             device=device,
             action="open",
             expected="one of " + ", ".join(sorted(points)),
             seen=name,
-            hint=f"did you mean {near[0]!r}?" if near else "labctl devices list shows what is installed",
+            hint=did_you_mean(name, points, "what is installed: labctl devices list"),
         )
     point = points[name]
     try:

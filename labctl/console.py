@@ -33,6 +33,8 @@ _TOGETHER = re.compile(
     rf"(?<=\d) (?=(?:{_UNITS})(?![a-z]))| (?=± )|(?<=±) |(?<=[≤≥=<>]) |(?<=\d) (?=[≤≥=<>…–] )|(?<=…) "
 )
 """Spaces at which no line ends."""
+_COPIED = re.compile(r"\blabctl [a-z-]|[\w.]{2,} = ")
+"""In a line that may be copied: a command, and no version of this program; a setting, and no ``d = 64``."""
 PLAIN_EVERY_S = 30.0
 
 
@@ -102,7 +104,7 @@ class Console:
         write_line(text, stream)
 
     def _fitted(self, line: str) -> str:
-        if len(line) <= self.width or "labctl " in line or " = " in line:
+        if len(line) <= self.width or _COPIED.search(line):
             return line
         return wrapped(line, self.width, " " * (len(line) - len(line.lstrip()) + 2))
 

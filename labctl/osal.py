@@ -24,6 +24,9 @@ if sys.platform == "win32":
 else:
     _STOP_SIGNALS.append(signal.SIGQUIT)
 
+PART = "LABCTL_PART"
+"""In the environment of a command that another one has started, and which tells by itself that both were stopped."""
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, not the keyboard, asked for the stop: exit code 143."""

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from drivers.options import Checked, option, parse, refused
+from groundwork.nearest import did_you_mean
 
 KINDS: Mapping[str, float] = {
     "delay": 3.0,  # seconds of device time by which the sequence comes late
@@ -64,7 +65,10 @@ class Fault(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.kind not in KINDS:
-            raise refused(f"unknown fault {self.kind!r}", expected="one of " + ", ".join(KINDS), seen=self.kind)
+            hint = did_you_mean(self.kind, KINDS)
+            raise refused(
+                f"unknown fault {self.kind!r}", expected="one of " + ", ".join(KINDS), seen=self.kind, hint=hint
+            )
         if (self.at < 0) == (self.rate == 0):
             raise refused(
                 f"fault {self.kind!r} needs a frame number or a rate, not both",

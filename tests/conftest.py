@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 # Small matrices, two cores: more threads than one only wait for each other. Before numpy is imported.
@@ -57,6 +58,23 @@ def state_of_this_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         for variable in ("XDG_STATE_HOME", "LOCALAPPDATA"):
             patch.setenv(variable, str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture
+def full_after() -> Callable[[int], AbstractContextManager[None]]:
+    """A block in which no file grows beyond so many bytes: the system refuses, as on a full disk. Not on Windows."""
+    resource = pytest.importorskip("resource", reason="how large a file may get is said to POSIX systems")
+
+    @contextmanager
+    def limited(size: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
 
 
 @pytest.fixture

@@ -161,9 +161,6 @@ def _entries(display: Lut, slm: Lut, shown: Levels, patterns: Levels) -> Entries
 def covariance_of_means(noise: Noise, light_dn: Float, offset_dn: Float, count: Float) -> Covariance:
     """Covariance of the frames' means over their repeats.
 
-    Frames without any light on a bench without read noise would have no variance at all: no variance counts as less
-    than a millionth of the mean one.
-
     Parameters
     ----------
     light_dn
@@ -173,6 +170,5 @@ def covariance_of_means(noise: Noise, light_dn: Float, offset_dn: Float, count: 
     count
         (F,) repeats of each frame.
     """
-    own = noise.own_variance(light_dn)
-    own = np.maximum(own, 1e-6 * own.mean())
+    own = noise.own_scatter(light_dn)
     return Covariance.of(own / count[:, None], np.maximum(light_dn, 0.0) + offset_dn, noise.flicker**2 / count)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import OutOfDomain
+from groundwork.nearest import did_you_mean
 
 Float = NDArray[np.float64]
 
@@ -94,5 +95,6 @@ def encoding(name: str) -> Encoding:
         When there is none.
     """
     if name not in ENCODINGS:
-        raise OutOfDomain("unknown encoding", expected=" or ".join(ENCODINGS), seen=name, hint="labctl station check")
+        hint = did_you_mean(name, ENCODINGS, "labctl station check")
+        raise OutOfDomain("unknown encoding", expected=" or ".join(ENCODINGS), seen=name, hint=hint)
     return ENCODINGS[name]()

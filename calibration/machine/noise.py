@@ -71,6 +71,10 @@ class Noise:
         """Variance [DN²] that each output has of its own, of readings with ``light_dn`` above the offset."""
         return np.asarray(self.read_dn**2 + self.shot_dn * np.maximum(light_dn, 0.0))
 
+    def own_scatter(self, light_dn: Float) -> Float:
+        """The same, of readings in whole counts: one that is dark, on a bench without read noise, is rounded, too."""
+        return np.maximum(self.own_variance(light_dn), ROUNDING_DN2)
+
     def variance(self, light_dn: Float, offset_dn: Float | float = 0.0) -> Float:
         """Variance [DN²] of readings with ``light_dn`` above an offset of light that flickers with it."""
         total_dn = np.maximum(light_dn, 0.0) + offset_dn
@@ -87,11 +91,8 @@ class Noise:
             (n, M) light with the offset: all of it flickers [DN].
         extra_dn2
             (n, M) variance that each output has of its own besides, or one for all [DN²].
-
-        A dark output whose read noise was found to be 0 has at least the variance of rounding to whole counts.
         """
-        own = np.maximum(self.own_variance(light_dn), ROUNDING_DN2)
-        return Covariance.of(own + extra_dn2, total_dn, self.flicker**2)
+        return Covariance.of(self.own_scatter(light_dn) + extra_dn2, total_dn, self.flicker**2)
 
     def with_common(self, relative: float) -> Noise:
         """The same with one more relative error that all outputs of a frame share, as they share the flicker [1]."""

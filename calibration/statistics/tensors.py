@@ -16,6 +16,7 @@ from safetensors.numpy import save as safetensors_bytes
 
 from calibration.errors import ArtefactError
 from groundwork.files import whole_file, write_whole
+from groundwork.hdf5_stream import hdf5_stream
 from groundwork.opening.hdf5 import BROKEN, Hdf5, read_hdf5, root_attributes
 from groundwork.opening.json_text import parse_json
 from groundwork.opening.tensors import read_header as read_safetensors_header
@@ -59,7 +60,11 @@ def write_tensors(
     text = canonical(header)
     full, twin = (folder / f"{header['id']}.calib.{ending}" for ending in ("h5", "safetensors"))
 
-    with whole_file(full) as temporary, h5py.File(temporary, "w", libver=("earliest", "v110")) as file:
+    with (
+        whole_file(full) as temporary,
+        hdf5_stream(temporary) as stream,
+        h5py.File(stream, "w", libver=("earliest", "v110")) as file,
+    ):
         file.attrs["schema"] = header["schema"]
         # of fixed length: HDF5 can hang on a damaged heap of variable-length strings
         file.attrs["header"] = np.bytes_(text.encode())

@@ -20,6 +20,7 @@ from drivers.libraries.worker import Worker
 from drivers.options import Checked, option
 from drivers.protocols import Identity, OpenContext
 from drivers.resources import Shared
+from groundwork.nearest import did_you_mean
 
 T = TypeVar("T")
 
@@ -392,7 +393,9 @@ def _load_alone(core: Core, name: str, kind: str, options: MicroManagerOptions) 
             action="open",
             expected="one of " + (", ".join(libraries) or "none: no adapter is installed"),
             seen=options.library,
-            hint="mmcore install, or adapter_paths = [the folder of Micro-Manager]",
+            hint=did_you_mean(
+                options.library, libraries, "mmcore install, or adapter_paths = [the folder of Micro-Manager]"
+            ),
         )
     try:
         core.call("load the device", lambda: native.loadDevice(name, options.library, options.device))

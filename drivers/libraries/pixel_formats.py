@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.errors import CapabilityError, DeviceProtocolError
+from groundwork.nearest import did_you_mean
 
 
 class Packing(StrEnum):
@@ -102,7 +103,7 @@ def pixel_format(name: str, device: str = "") -> PixelFormat:
             action="choose the pixel format",
             expected="one of " + ", ".join(FORMATS),
             seen=name,
-            hint='options = {pixel_format = "Mono12"}, if the camera has it',
+            hint=did_you_mean(name, FORMATS, 'options = {pixel_format = "Mono12"}, if the camera has it'),
         )
     return FORMATS[name]
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from drivers.errors import NotConnected, OptionError
 from drivers.libraries.loading import load
+from groundwork.nearest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def kind_of(device: str, target: str, known: Mapping[str, Kind]) -> Kind:
             action="open",
             expected="one of " + ", ".join(known) + ', or "package.module:Class"',
             seen=target,
+            hint=did_you_mean(target, known),
         )
     return Kind(target, target.partition(".")[0])
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from groundwork.errors import FileRefused
+from groundwork.nearest import did_you_mean
 from groundwork.opening.json_text import parse_json
 from groundwork.opening.regular import is_file
 from labctl.archive.ids import by_age, is_run_id, run_folder
@@ -87,12 +87,11 @@ def find_run(root: Path, name: str) -> Path:
     if (of_bench := next((path for path in folders if _is_of(path, name)), None)) is not None:
         return of_bench
     suffixes = [path.name.rpartition("-")[2] for path in folders]
-    near = difflib.get_close_matches(name.rpartition("-")[2], suffixes, n=1, cutoff=0.5)
     raise RunNotFound(
         f"no run goes by the name {name!r}",
         device=str(root),
         expected=f"the beginning or end of the id of one of {len(folders)} runs, or a bench's name",
-        hint=(f"did you mean {near[0]}?   ·   " if near else "") + f"labctl run list --runs {root}",
+        hint=did_you_mean(name.rpartition("-")[2], suffixes, f"labctl run list --runs {root}"),
     )
 
 

@@ -35,7 +35,7 @@ class BenchOptions:
         typer.Option(
             "--calibration",
             metavar="CALIB",
-            help=f"{CALIBRATION}; or a preset: ideal, paper.",
+            help=f"{CALIBRATION}; or a preset (labctl presets).",
             autocompletion=calibration_names,
         ),
     ]

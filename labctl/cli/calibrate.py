@@ -136,6 +136,7 @@ def plan(
     runs: RunsOption = RUNS,
 ) -> None:
     """Say what a run would measure, why, and its cost. Opens no device."""
+    from groundwork.nearest import did_you_mean
     from labctl.engine import policy
     from labctl.engine.plan import plan as make_plan
     from labctl.nodes.canary import CANARY_END
@@ -144,7 +145,8 @@ def plan(
 
     kinds = ("measure", MAINTAIN, NIGHTLY)
     if what not in kinds:
-        raise UsageError(f"no plan for {what!r}", expected=f"one of {', '.join(kinds)}", seen=what, hint="labctl plan")
+        hint = did_you_mean(what, kinds, "labctl plan")
+        raise UsageError(f"no plan for {what!r}", expected=f"one of {', '.join(kinds)}", seen=what, hint=hint)
     loaded = lab.station(set_)
     if workload is None and what == NIGHTLY:
         workload = _of_nights(loaded, runs)

@@ -84,10 +84,11 @@ class OpticalMachine:
         str | None, typer.Option("--machine", help="Another machine of the table, with its own array and converters.")
     ] = None
     bits: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            "--bits", min=1, max=32,
-            help="Of operands and results, converters scaled to them; the scenario's if left out.",
+            "--bits", metavar="N[,N,N]",
+            help="Of inputs, weights and outputs, converters scaled to them, 1 to 32: 4, or 4,4,8; the scenario's if "
+            "left out.",
         ),
     ] = None  # fmt: skip
     array: Annotated[
@@ -125,8 +126,12 @@ class OpticalMachine:
         }
         if self.reload:
             stated["weights"] = "reloaded"
-        if self.bits:
-            stated["bits"] = self.bits
+        if self.bits is not None:
+            from labctl.studies.resolution import bits_stated
+            from simulation.energy.constants import MOST_BITS
+            from simulation.energy.machine import Words
+
+            stated["bits"] = Words(*bits_stated(self.bits, 1, MOST_BITS))
         return stated
 
     def priced(self, scenario: str, table: Path | None) -> tuple[Machine, Components]:

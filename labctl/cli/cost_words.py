@@ -12,11 +12,13 @@ if TYPE_CHECKING:
 
 KINDS = {"linear": "parameters", "attention": "attention", "digital": "what stays digital"}
 KINDER_SHOWN = 3
-COLUMNS = "digital processor", "per MAC", "light is better by", "90 %"
+COLUMNS = "digital processor", "per MAC", "this is better by", "90 %"
 
 
 def show(lab: Lab, cost: Cost) -> None:
     """Where the joules go, against what, and with what light, machine and assumptions."""
+    from labctl.studies.energy import CROSSOVER_LIKE
+    from labctl.studies.light import DARK
     from labctl.studies.quantities import area, joules, prefixed
 
     bill, console = cost.bill, lab.console
@@ -38,26 +40,23 @@ def show(lab: Lab, cost: Cost) -> None:
     console.say(f"shares: {', '.join(kinds)}")
     low, high = (joules(end / bill.operations.macs) for end in cost.interval_j)
     each = joules(bill.per_mac_j)
-    console.say(f"in light  {joules(bill.per_token_j)} per token, {each} per MAC (90 %: {low} … {high})")
+    where = "without light" if cost.light is DARK else "in light"
+    console.say(f"{where}  {joules(bill.per_token_j)} per token, {each} per MAC (90 %: {low} … {high})")
     _show_light(lab, cost)
     if bill.operations.uncounted:
         named = ", ".join(f"{layer} ({operation})" for layer, operation in bill.operations.uncounted)
         console.say(f"not counted, and so not priced: {named}")
     console.table(*against(cost))
-    console.say(f"12 blocks, a forward pass, 300 fJ/MAC: {_paying(cost.paying_widths)}")
+    console.say(
+        f"other models by width, each of {CROSSOVER_LIKE.blocks} blocks, a pass of {CROSSOVER_LIKE.context:,} tokens:"
+    )
+    console.say(f"  this machine costs less than 300 fJ/MAC {cost.paying_words}")
     limit = cost.limits
     console.say(f"the machine: {limit.macropixels:.3g} macropixels, {area(limit.area_m2)}; at its largest matrix")
     console.say(f"  {limit.converters:,} converters and {prefixed(limit.memory_bits_per_s / 8, 'B/s')}")
     console.say(f"  {prefixed(limit.seconds, 's')} per pass, one product after the other")
     _show_others(lab, cost)
     _show_claims(lab, cost)
-
-
-def _paying(widths: tuple[int, int | None] | None) -> str:
-    if widths is None:
-        return "light does not pay at any width tried"
-    low, high = widths
-    return f"light pays from width {low}" + ("" if high is None else f" to {high}")
 
 
 def _show_light(lab: Lab, cost: Cost) -> None:

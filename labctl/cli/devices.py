@@ -136,10 +136,12 @@ def _backends(role: str | None) -> list[BackendInfo]:
     """Every backend, imported; a role that does not exist is refused."""
     from drivers.protocols import ROLES
     from drivers.registry import available
+    from groundwork.nearest import did_you_mean
     from labctl.errors import UsageError
 
     if role is not None and role not in ROLES:
-        raise UsageError(f"no role {role!r}", expected="one of " + ", ".join(ROLES), seen=role)
+        hint = did_you_mean(role, ROLES)
+        raise UsageError(f"no role {role!r}", expected="one of " + ", ".join(ROLES), seen=role, hint=hint)
     return available(probe=True)
 
 

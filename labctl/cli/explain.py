@@ -58,6 +58,7 @@ def errors(
 
 
 def _meant(code: str) -> list[CatalogueRow]:
+    from groundwork.nearest import did_you_mean
     from labctl.errors import UsageError, catalogue
 
     every = catalogue()
@@ -66,8 +67,9 @@ def _meant(code: str) -> list[CatalogueRow]:
         return found
     families = ", ".join(sorted({row.code.rpartition("-")[0] for row in every}))
     raise UsageError(
-        f"no error has the code {code!r}", expected=f"a code, or its beginning: {families}", hint="labctl errors"
-    )
+        f"no error has the code {code!r}", expected=f"a code, or its beginning: {families}",
+        hint=did_you_mean(code, [row.code for row in every], "labctl errors"),
+    )  # fmt: skip
 
 
 def _explain(lab: Lab, code: str) -> None:

@@ -17,11 +17,11 @@ import typer
 from groundwork.errors import CodedError
 from labctl.cli.completing import run_names
 from labctl.console import Console, tolerate_narrow_encodings
-from labctl.errors import LabError, UsageError, as_coded, render
+from labctl.errors import Aborted, LabError, ServiceStop, UsageError, as_coded, render
 from labctl.hints import RUNS as USUAL_RUNS
 from labctl.hints import given
 from labctl.lab import Lab
-from labctl.osal import state_directory, stops
+from labctl.osal import PART, state_directory, stops
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Exactly one JSON document on stdout, everything else on stderr.")
@@ -216,7 +216,9 @@ def report_error(error: BaseException, lab: Lab) -> int:
         lab.console.warn("".join(traceback.format_exception(error)).rstrip())
     run_id = lab.run.run_id if lab.run else None
     exit_code = coded.exit_code if isinstance(coded, CodedError) else 1
-    if isinstance(coded, CodedError):
+    if isinstance(coded, Aborted | ServiceStop) and os.environ.get(PART):
+        pass  # the command that this one is a part of says it, and what to type
+    elif isinstance(coded, CodedError):
         coded.hint = lab.console.completed(coded.hint)
         lab.console.warn(render(coded, run_id, goes_on=lab.run is not None and can_go_on(lab.run.path)))
     else:
@@ -242,8 +244,6 @@ def can_go_on(folder: Path) -> bool:
 
 def _with_way_on(error: BaseException, lab: Lab, name: str, arguments: Mapping[str, Any]) -> BaseException:
     """A stop that says whether the command can go on, where no run says so."""
-    from labctl.errors import Aborted, ServiceStop
-
     coded = as_coded(error)
     if lab.run is not None or not isinstance(coded, Aborted | ServiceStop) or coded.hint:
         return error

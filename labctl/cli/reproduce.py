@@ -65,8 +65,6 @@ def optical_transformers(
 
 
 def _show(lab: Lab, found: Reproduction) -> None:
-    from labctl.durations import in_words
-
     for section in found.sections:
         _say(lab, "")
         _say(lab, section.title)
@@ -78,7 +76,7 @@ def _show(lab: Lab, found: Reproduction) -> None:
     _say(
         lab,
         f"{counted['agree']} agree, {counted['differ']} differ, of {counted['cannot say']} nobody can say; "
-        f"{in_words(found.seconds)}",
+        f"{found.took}",
     )
 
 

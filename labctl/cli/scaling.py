@@ -48,7 +48,7 @@ def scaling(
     machine: Annotated[
         str,
         typer.Argument(
-            metavar="CALIB", help=f"{CALIBRATION}; or a preset: ideal, paper.", autocompletion=calibration_names
+            metavar="CALIB", help=f"{CALIBRATION}; or a preset (labctl presets).", autocompletion=calibration_names
         ),
     ],
     model: Annotated[
@@ -160,7 +160,8 @@ def _show_second_order(lab: Lab, found: SecondOrder) -> None:
     rows.append(("its 95 %", *(limits.replace(" … ", "…") for _, limits in trends)))
     lab.console.table(("C", *(SHORT[part] for part in parts)), rows)
     power, limits = _trend_words(laws["all", "loss"])
-    lab.console.say(f"C of the loss, by theory and by the sweep: {power}, 95 % {limits}")
+    known = f" {power}, 95 % {limits}" if laws["all", "loss"].law else ""
+    lab.console.say(f"C of the loss, by theory and by the sweep:{known}")
     swept = {each.width: _between(each.swept) for each in found.agreement}
     lab.console.table(
         ("", "C of the loss", "by the sweep", "budget saves"),

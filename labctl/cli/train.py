@@ -45,7 +45,7 @@ class ProductOptions:
         typer.Option(
             "--calibration",
             metavar="CALIB",
-            help="Noise-aware: light goes forward, the model's gradient back; a preset (ideal, paper), or a "
+            help="Noise-aware: light goes forward, the model's gradient back; a preset (labctl presets), or a "
             "calibration by its file, the beginning of its id, a bench's name or 'latest'.",
         ),
     ] = None

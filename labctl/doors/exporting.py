@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
 
+from groundwork.nearest import did_you_mean
 from labctl.archive.atomic import atomic_path
 from labctl.archive.outputs import EXPORTED, require_output
 from labctl.doors.record import Record
@@ -52,7 +53,8 @@ def require_format(name: str) -> Format:
         When there is none.
     """
     if name not in FORMATS:
-        raise UsageError(f"no format {name!r}", expected=", ".join(FORMATS), seen=name, hint="labctl export --help")
+        hint = did_you_mean(name, FORMATS, "labctl export --help")
+        raise UsageError(f"no format {name!r}", expected=", ".join(FORMATS), seen=name, hint=hint)
     return FORMATS[name]
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from drivers import checks
 from drivers.errors import CapabilityError, DeviceError, DeviceLost
 from drivers.protocols import FrameBlock, Modulator, Roi
+from groundwork.nearest import did_you_mean
 from labctl.bench.bench import Bench, open_bench
 from labctl.bench.interlocks import require_closed
 from labctl.bench.steps import PANELS, Settling
@@ -287,7 +288,8 @@ def require_panel(role: str) -> None:
         When it is none.
     """
     if role not in PANELS:
-        raise UsageError("no such panel", expected=" or ".join(PANELS), seen=role, hint="panel='slm' is usual")
+        hint = did_you_mean(role, PANELS, "panel='slm' is usual")
+        raise UsageError("no such panel", expected=" or ".join(PANELS), seen=role, hint=hint)
 
 
 def station_of(station: AnyStation) -> Station:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labctl.doors.hdf5_stream import hdf5_stream
+from groundwork.hdf5_stream import hdf5_stream
 from labctl.doors.naming import record_of
 from labctl.doors.packages import require_package
 from labctl.doors.record import Field, Record, Stream, plain_name

@@ -7,7 +7,7 @@ The chain ``@default`` leads from the file to the entry, from there to the group
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from labctl.doors.hdf5_stream import hdf5_stream
+from groundwork.hdf5_stream import hdf5_stream
 from labctl.doors.record import Array, Field, Part, Record, Stream, plain_name
 
 _TEXT = h5py.string_dtype()
@@ -38,7 +38,7 @@ def write_nexus(record: Record, path: Path) -> None:
         instrument = _group(entry, "instrument", "NXinstrument")
         instrument["name"] = record.bench or "a bench"
         for each in record.streams:
-            _write_stream(entry, each)
+            _write_stream(entry, each, stream.require_taken)
             if each.name == "baseline":
                 _write_devices(instrument, each)
         for role in ("source", "slm", "camera"):  # a reader finds them, be their settings known or not
@@ -89,7 +89,7 @@ def _part(instrument: h5py.Group, name: str, role: str) -> h5py.Group:
     return group
 
 
-def _write_stream(entry: h5py.Group, stream: Stream) -> None:
+def _write_stream(entry: h5py.Group, stream: Stream, require_taken: Callable[[], None]) -> None:
     """The rows as one group: datasets that grow part by part, or single values where there is one row."""
     group = _group(entry, stream.name, "NXdata")
     group["title"] = stream.title
@@ -99,6 +99,7 @@ def _write_stream(entry: h5py.Group, stream: Stream) -> None:
     written = 0
     for part in stream.parts():
         _append(group, stream, part, names, written)
+        require_taken()
         written += len(part.time_s)
     if stream.signal and written:
         field = stream.fields[stream.signal]

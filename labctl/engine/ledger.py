@@ -52,13 +52,12 @@ class Ledger:
         started_s, metrics = time.monotonic() if started_s is None else started_s, list[Metric]()
         with self.failing(name, started_s):
             yield metrics
-        out = misses(metrics)
         self._add(
             Node(
                 name=name,
                 state="done",
-                check="out_of_spec" if out else "in_spec",
-                reason="; ".join(out),
+                check=spec_of(metrics),
+                reason="; ".join(misses(metrics)),
                 duration_s=_since(started_s),
                 metrics=metrics,
             )
@@ -85,7 +84,7 @@ class Ledger:
 
     def check(self, name: str, reason: str, metrics: list[Metric]) -> None:
         """List a node whose earlier result a quick check has confirmed."""
-        self._add(Node(name=name, state="checked", check="in_spec", reason=reason, metrics=metrics))
+        self._add(Node(name=name, state="checked", check=spec_of(metrics), reason=reason, metrics=metrics))
 
     def skip(self, name: str, reason: str) -> None:
         """List a node that did not run, and why."""
@@ -123,7 +122,7 @@ class Ledger:
 
     @property
     def out_of_spec(self) -> list[str]:
-        """Reasons, empty when every node is in spec."""
+        """Reasons, empty when no node is out of spec."""
         return reasons_out_of_spec(self.done)
 
     def _add(self, node: Node) -> None:
@@ -131,6 +130,13 @@ class Ledger:
         self.done.append(node)
         self._done_s.append(time.monotonic())
         self._announce(node)
+
+
+def spec_of(metrics: Sequence[Metric]) -> Literal["in_spec", "out_of_spec"] | None:
+    """What the limits of a node say of it; None where it has none, and so is in no spec."""
+    if misses(metrics):
+        return "out_of_spec"
+    return "in_spec" if any(metric.limit for metric in metrics) else None
 
 
 def misses(metrics: Sequence[Metric]) -> list[str]:

@@ -7,6 +7,7 @@ from labctl.summary import Metric
 from labctl.summary import Node as Passed
 
 FIGURES_SHOWN = 3
+_MARKS = dict.fromkeys(("in_spec", "done", "checked", "applied"), "✓") | dict.fromkeys(("out_of_spec", "bad_data"), "✗")
 UNCERTAIN = 0.1
 """Relative standard error from which a figure is shown with it."""
 
@@ -16,7 +17,7 @@ def line_of(node: Passed, width: int = WIDTH_MAX) -> str:
 
     Why a calibration is applied or not is said at the end of the run.
     """
-    mark = {"in_spec": "✓", "applied": "✓", "out_of_spec": "✗", "bad_data": "✗"}.get(node.check or node.state, "–")
+    mark = _MARKS.get(node.check or node.state, "–")
     seconds = f"{node.duration_s:6.1f} s" if node.duration_s is not None else " " * 8
     begin = f" {mark} {node.name:<13}{seconds}  "
     shown = [m for m in node.metrics if m.value is not None][:FIGURES_SHOWN]

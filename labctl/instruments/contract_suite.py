@@ -15,6 +15,7 @@ from typing import Any
 
 from drivers.errors import DeviceError, DeviceTimeout, NotConnected
 from drivers.probe import OWN_GROUP, end, how_it_ended, last_words, python_of_ours
+from groundwork.nearest import did_you_mean
 from labctl.bench.bench import open_context
 from labctl.errors import InterlockOpen, LabError, UsageError
 from labctl.instruments.contract_run import Job
@@ -105,7 +106,7 @@ def require_device(station: Station, name: str) -> None:
             f"the station has no device {name!r}",
             expected="one of " + ", ".join(station.devices.root),
             seen=name,
-            hint="labctl station show   ·   another station: --bench FILE",
+            hint=did_you_mean(name, station.devices.root, "labctl station show   ·   another station: --bench FILE"),
         )
 
 

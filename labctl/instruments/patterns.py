@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from groundwork.nearest import did_you_mean
 from groundwork.opening.pictures import picture_header
 from groundwork.opening.regular import read_regular
 from groundwork.opening.zipped import read_npy
@@ -116,8 +116,7 @@ def pattern(text: str, shape: Shape, levels: int) -> NDArray[np.integer]:
     if name == "text":
         return _letters(value.strip(" \"'") or "F", shape, levels)
     if name not in KINDS:
-        near = difflib.get_close_matches(name, [*KINDS, "text"], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, [*KINDS, "text"])
         raise UsageError(f"no pattern {name!r}", expected=words(), seen=text, hint=hint)
     kind = KINDS[name]
     if kind.default is None:

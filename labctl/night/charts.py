@@ -7,7 +7,6 @@ beside them but the decisions of people.
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.statistics.control_chart import ALARM_AT, Point, control_chart
+from groundwork.nearest import did_you_mean
 from groundwork.opening.regular import read_regular
 from labctl.archive import RunReader, find_run, list_runs
 from labctl.archive.index import RunRow
@@ -243,14 +243,13 @@ def in_words(chart: Chart) -> str:
 
 
 def _unknown(bench: str, metric: str, expected: str, known: Iterable[str]) -> UsageError:
-    near = difflib.get_close_matches(metric, sorted(known), n=1, cutoff=0.5)
     return UsageError(
         f"no such chart: {metric}",
         device=bench,
         expected=expected,
         seen=metric,
         safe="nothing was changed",
-        hint=(f"did you mean {near[0]}?   ·   " if near else "") + "labctl drift show",
+        hint=did_you_mean(metric, sorted(known), "labctl drift show"),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pkgutil import resolve_name
 from typing import Any
 
+from groundwork.nearest import did_you_mean
 from labctl.errors import UsageError
 from labctl.nodes.couplings import COUPLINGS_NODE
 from labctl.nodes.export import EXPORT_NODE
@@ -49,8 +50,11 @@ def node_named(name: str) -> Node[Any]:
     for node in GRAPH:
         if node.name == name:
             return node
-    names = ", ".join(node.name for node in GRAPH)
-    raise UsageError(f"no node {name!r}", device="the calibration graph", expected=f"one of {names}", seen=name)
+    names = [node.name for node in GRAPH]
+    raise UsageError(
+        f"no node {name!r}", device="the calibration graph", expected=f"one of {', '.join(names)}", seen=name,
+        hint=did_you_mean(name, names, "labctl calibrate status"),
+    )  # fmt: skip
 
 
 def shows_products(targets: Iterable[Node[Any]]) -> bool:

@@ -30,7 +30,8 @@ DOTS_PER_INCH = 150
 """Of figures: sharp on a page of 1080 pixels, and still so when one of them is enlarged."""
 
 STYLE = """
-:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; color: #1f2937; }
+:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; color: #1f2937;
+--ground: #fff; --shade: #0004; --soft: #4b5563; }
 body { max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin: 0; }
 h2 { scroll-margin-top: 1rem; font-size: 1.1rem; margin: 2.2rem 0 .3rem; border-top: 1px solid #e5e7eb;
@@ -51,9 +52,14 @@ label.figure input:focus-visible + span { outline: 3px solid #2563eb; }
 label.figure span { display: block; } label.figure input:checked + span { position: fixed; inset: 0; z-index: 1;
 overflow: auto; background: #fff; cursor: zoom-out; }
 input:checked + span img { max-width: none; width: max(100%, 1300px); }
-div.wide { overflow-x: auto; }
+div.wide { overflow-x: auto; background:
+linear-gradient(to right, var(--ground) 1rem, transparent) left / 3rem 100% no-repeat local,
+linear-gradient(to left, var(--ground) 1rem, transparent) right / 3rem 100% no-repeat local,
+linear-gradient(to right, var(--shade), transparent) left / .8rem 100% no-repeat scroll,
+linear-gradient(to left, var(--shade), transparent) right / .8rem 100% no-repeat scroll; }
 @media screen and (max-width: 640px) {
   label.figure { overflow-x: auto; } label.figure span { width: 640px; }
+  label.figure::before { content: "↔ goes on to the side; a tap enlarges it"; color: var(--soft); font-size: .85rem; }
   label.figure input:checked + span { width: auto; } td.long { min-width: 16rem; }
 }
 @media print {
@@ -61,7 +67,8 @@ div.wide { overflow-x: auto; }
   h2 { break-after: avoid; } section, tr { break-inside: avoid; } .verdict { print-color-adjust: exact; }
 }
 @media screen and (prefers-color-scheme: dark) {
-  :root { background: #111827; color: #e5e7eb; } p.what { color: #9ca3af; } a { color: #93c5fd; }
+  :root { background: #111827; color: #e5e7eb; --ground: #111827; --shade: #fff5; --soft: #9ca3af; }
+  p.what { color: #9ca3af; } a { color: #93c5fd; }
   h2, td, th, nav.contents { border-color: #374151; } code { background: #1f2937; } .out { color: #f87171; }
   img { background: #fff; border-radius: .3rem; filter: brightness(.92); }
 }

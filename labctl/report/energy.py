@@ -12,7 +12,7 @@ from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
 from labctl.report.document import headline, section, text, write_page
 from labctl.report.energy_tables import energy_tables
 from labctl.report.energy_talk import conversation_tables, talks_figure
-from labctl.studies.energy import GALLERY_TALK, Cost, Gallery
+from labctl.studies.energy import CROSSOVER_LIKE, GALLERY_TALK, Cost, Gallery
 from labctl.studies.light import DARK
 from labctl.studies.quantities import amount, joules, scale, times
 from labctl.studies.resolution import in_bits
@@ -51,6 +51,8 @@ def write_energy_page(path: Path, cost: Cost, shapes: Gallery) -> Path:
         *([f"<p>{text('; '.join(cost.scaled))}</p>"] if cost.scaled else ()),
         f"<p>{text(_photons(cost))}</p>",
         _headline(cost),
+        f"<p>Other models by width, each of {CROSSOVER_LIKE.blocks} blocks, a pass of {CROSSOVER_LIKE.context:,} "
+        f"tokens: this machine costs less than 300 fJ/MAC {cost.paying_words}.</p>",
         *(conversation_tables(cost.served) if cost.served else ()),
         *(section(*part) for part in _parts(cost, shapes)),
         *energy_tables(cost),
@@ -60,13 +62,6 @@ def write_energy_page(path: Path, cost: Cost, shapes: Gallery) -> Path:
         "other constants: <code>labctl energy --table COMPONENTS.toml</code></p>",
     ]
     return write_page(path, f"Energy of {cost.model}", body)
-
-
-def _widths(cost: Cost) -> str:
-    if cost.paying_widths is None:
-        return "none"
-    low, high = cost.paying_widths
-    return f"from {low:,}" if high is None else f"{low:,} … {high:,}"
 
 
 def _photons(cost: Cost) -> str:
@@ -85,7 +80,6 @@ def _headline(cost: Cost) -> str:
             (joules(bill.per_mac_j), f"per MAC (90 %: {low} … {high})"),
             (times(best.advantage), f"digital at 300 fJ/MAC over light (90 %: {times(best.low)} … {times(best.high)})"),
             *published,
-            (_widths(cost), "widths at which a forward pass of 12 blocks in light costs less than at 300 fJ/MAC"),
         ]
     )
 

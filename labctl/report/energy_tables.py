@@ -35,7 +35,7 @@ def _processors(cost: Cost) -> Iterator[str]:
     macs = cost.bill.operations.macs
     yield "<h2>Digital processors</h2>"
     yield table(
-        ("processor", "per MAC", "light is better by", "90 %", "source"),
+        ("processor", "per MAC", "this is better by", "90 %", "source"),
         [
             (a.reference, joules(a.digital_j / macs), times(a.advantage), f"{times(a.low)} … {times(a.high)}", a.source)
             for a in cost.against

@@ -24,7 +24,7 @@ def conversation_tables(found: Served) -> Iterator[str]:
         "MAC, and every matrix and the cache fetched from memory for each step.</p>"
     )
     yield table(
-        ("for each sequence", "in light", "digital", "light is better by"),
+        ("for each sequence", "in light", "digital", "this is better by"),
         [
             (words, joules(light), joules(digital), times(digital / light))
             for words, light, digital in (

@@ -36,12 +36,13 @@ def write_report(path: Path, run: Path, summary: Summary, desk: Desk, options: M
     """
     said = options or {}
     reasons = [completed(reason, said) for reason in reasons_out_of_spec(summary.nodes)]
-    verdict = "out of spec" if reasons else "in spec"
+    has_limits = any(metric.limit for node in summary.nodes for metric in node.metrics)
+    badge, verdict = ("bad", "out of spec") if reasons else ("ok", "in spec") if has_limits else ("open", "no limits")
     body = [
         f"<h1>{text(_title(run, summary))}</h1>",
         f"<p>run {text(summary.run_id)}, bench {text(summary.bench)} ({text(_mode(run, summary))}), "
         f"started {_started(summary)} &nbsp; "
-        f"<span class='verdict {'bad' if reasons else 'ok'}'>{verdict}</span></p>",
+        f"<span class='verdict {badge}'>{verdict}</span></p>",
         *(f"<p class=out>{text(reason)}</p>" for reason in reasons),
         f"<p>{text(in_plain_words(summary, said))}</p>",
         _next_steps(run, summary, said),

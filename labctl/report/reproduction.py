@@ -45,7 +45,8 @@ def write_reproduction_page(path: Path, found: Reproduction) -> Path:
         ),
         *(_section(each, found.parts[each.part]) for each in found.sections),
         "<h2>What to do next</h2>",
-        f"<p>All numbers are in <code>reproduction.json</code> beside this page.{_at_length(found.form)}</p>",
+        f"<p>All numbers are in <code>reproduction.json</code> beside this page; they were {text(found.took)}."
+        f"{_at_length(found.form)}</p>",
     ]
     return write_page(path, "Optical Transformers, computed again", body)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from drivers.protocols import ROLES
 from groundwork.errors import FileRefused
+from groundwork.nearest import did_you_mean
 from groundwork.notebook import Card, Carded
 from groundwork.opening.regular import read_text
 from groundwork.opening.toml_text import MOST_BYTES, parse_toml
@@ -140,7 +140,7 @@ def find_station(bench: str | None) -> Path | None:
         "no such station",
         device=bench,
         expected=f"a station file, or one of: {', '.join(shipped)}",
-        hint=f"{_did_you_mean(bench, list(shipped))}make one: labctl station init my-bench.toml",
+        hint=did_you_mean(bench, shipped, "make one: labctl station init my-bench.toml"),
     )
 
 
@@ -217,17 +217,18 @@ def _config_error(error: ValidationError, path: Path, origins: Mapping[str, str]
     if first["type"] == "extra_forbidden":
         known = _known_keys(first["loc"][:-1])
         prefix = dotted.rpartition(".")[0]
-        guess = _did_you_mean(str(first["loc"][-1]), known, f"{prefix}." if prefix else "")
         return ConfigError(
             f"unknown key {dotted}{more}",
             device=where,
             action="reading the station file",
             expected=f"one of {', '.join(known)}",
-            hint=f"{guess}all keys: labctl station show",
+            hint=did_you_mean(first["loc"][-1], known, "all keys: labctl station show", f"{prefix}." if prefix else ""),
         )
     wrong_type = first["type"].endswith("_type") or first["type"] == "missing"
     seen = first["input"]
     mocked = "one of the mock bench" in first["msg"]
+    correct = f"correct it in {where}, or leave the key out for its default: docs/reference/station-file.md"
+    choices = re.findall(r"'([^']+)'", first["msg"]) if first["type"] == "literal_error" else ()
     return ConfigError(
         f"{'wrong type for' if wrong_type else 'value out of range for'} {dotted or 'the station'}{more}",
         device=where,
@@ -236,7 +237,7 @@ def _config_error(error: ValidationError, path: Path, origins: Mapping[str, str]
         seen="" if isinstance(seen, dict | BaseModel) else f"{seen!r} ({type(seen).__name__})",
         hint='leave bench.mode = "mock" until the last device has a backend of its own   ·   labctl devices list'
         if mocked
-        else f"correct it in {where}, or leave the key out for its default: docs/reference/station-file.md",
+        else did_you_mean(seen, choices, correct),
     )
 
 
@@ -262,7 +263,7 @@ def _require_roles(document: Mapping[str, Any], path: Path, origins: Mapping[str
                 device=f"{path} ({SET})" if origin == SET else origin,
                 action="reading the station file",
                 expected=f"role = one of {', '.join(ROLES)}; a device that is named after its role needs none",
-                hint=f"{_did_you_mean(name, list(ROLES), 'devices.')}all keys: labctl station show",
+                hint=did_you_mean(name, ROLES, "all keys: labctl station show", "devices."),
             )
 
 
@@ -274,8 +275,3 @@ def _known_keys(location: Sequence[int | str]) -> list[str]:
         assert issubclass(inner, BaseModel)
         model = inner
     return list(model.model_fields)
-
-
-def _did_you_mean(word: str, known: Sequence[str], prefix: str = "") -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean {prefix}{near[0]}?   ·   " if near else ""

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from groundwork.nearest import did_you_mean
 from groundwork.opening.json_text import read_json
 from labctl.archive.atomic import atomic_write_json, storage
 from labctl.errors import UsageError
@@ -34,7 +35,8 @@ def asked_arms(stated: str) -> tuple[Arm, ...]:
     names = [name.strip() for name in stated.split(",")]
     unknown = [name for name in names if name not in (*ARMS, "all")]
     if unknown:
-        raise UsageError("no such arm", expected=f"all, {', '.join(ARMS)}", seen=", ".join(unknown), hint="--arms all")
+        hint = did_you_mean(unknown[0], (*ARMS, "all"), "--arms all")
+        raise UsageError("no such arm", expected=f"all, {', '.join(ARMS)}", seen=", ".join(unknown), hint=hint)
     return tuple(arm for arm in ARMS if arm in names or "all" in names)
 
 

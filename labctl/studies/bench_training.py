@@ -18,6 +18,7 @@ from torch import Tensor
 
 from calibration.frames.products import ProductGroup
 from calibration.frames.schedule import assemble, schedule
+from groundwork.nearest import did_you_mean
 from labctl.engine.policy import measured
 from labctl.engine.session import open_session
 from labctl.engine.walk import Walk
@@ -67,8 +68,9 @@ class BenchForward:
         names = [name for name, module in model.named_modules() if isinstance(module, PhysicalLinear)]
         if self.layer not in names:
             raise UsageError(
-                "the model has no such linear layer", seen=self.layer, expected=", ".join(names[:6]) + " …"
-            )
+                "the model has no such linear layer", seen=self.layer, expected=", ".join(names[:6]) + " …",
+                hint=did_you_mean(self.layer, names),
+            )  # fmt: skip
 
     def renew(self, model: GPT, generator: torch.Generator) -> None:
         """The weights are shown as they are when the layer is called."""

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from groundwork.nearest import did_you_mean
 from labctl.errors import UsageError
 from labctl.resources import data_path
+from labctl.studies.energy_claims import CLAIMS, Claim
 from labctl.studies.light import CLAIMED, DARK, Light, LightSource, Stated
 from labctl.studies.resolution import scaled_words, with_rule
 from labctl.studies.serving import Conversation, Served, served
@@ -19,7 +21,7 @@ from labctl.studies.traced import DIGITAL, Traced, of_decoder
 from simulation.energy.bill import Bill
 from simulation.energy.constants import Components, Constant, load_components
 from simulation.energy.decoders import Decoder, load_decoders
-from simulation.energy.machine import SCHEDULES, Machine, Schedule
+from simulation.energy.machine import SCHEDULES, Machine, Schedule, Words
 from simulation.energy.machines import PricedMachine, load_machines
 from simulation.energy.operations import Operations
 from simulation.energy.pricing import Limits, limits, price_digital, price_optical
@@ -28,6 +30,8 @@ from simulation.models.gpt import GPTConfig
 
 DRAWS = 4000
 CROSSOVER_LIKE = GPTConfig(50257, 1024, 768, 12, 12)
+HEAD, HEADS_MOST = 64, 1 << 14
+"""Of the models that widths are tried of: the width of a head, and how many heads at most."""
 REFERENCES = ("digital.mac", "digital.h100", "digital.tpu_v4", "digital.research_5nm")
 
 
@@ -55,63 +59,6 @@ class Against:
     high: float
 
 
-@dataclass(frozen=True)
-class Claim:
-    """What arXiv 2302.10360 says of a model, and what this table of constants says of the same scenario.
-
-    Attributes
-    ----------
-    scenario, words
-        Of the claim.
-    low, high
-        The published factor is at least ``low``, and no more than ``high`` where it is one of an order of magnitude.
-    found
-        Advantage over 300 fJ/MAC by this table, with the light of the claim: one photon per MAC at a width of 12,288,
-        falling as 1/d.
-    measured
-        The same with the light that was measured or stated.
-    largest
-        The parts that cost most in light, with their shares.
-    kinder
-        (constant, the end of its range that favours light, the factor with that one there), the best first; without
-        that of the digital processor, which the claim states.
-    together
-        The factor with all of them there.
-    """
-
-    scenario: str
-    words: str
-    low: float
-    high: float
-    found: float
-    measured: float
-    largest: tuple[tuple[str, float], ...]
-    kinder: tuple[tuple[Constant, float, float], ...]
-    together: float
-
-    @property
-    def verdict(self) -> str:
-        """In a word and a number."""
-        if self.found < self.low:
-            return f"differs: {self.low / self.found:.2g} × less than published"
-        if self.found > self.high:
-            return f"differs: {self.found / self.high:.2g} × more than published"
-        return "agrees"
-
-
-CLAIMS = {
-    "mt-nlg-530b": (("today", "about 100 × for the largest models of 2023", 100 / 10**0.5, 100 * 10**0.5),),
-    "future-1e15": (
-        (
-            "scaled-optics",
-            "more than 8,000 × at 10¹⁵ parameters, scaled optics",
-            8e3,
-            float("inf"),
-        ),
-        ("future", "more than 100,000 × with memory 5 ×, converters 2 × better, 4 bits", 1e5, float("inf")),
-    ),
-}
-"""By shape: scenario, words, and between which factors the claim holds."""
 ARRAYS: tuple[tuple[int, int] | None, ...] = ((1024, 1024), (10_000, 10_000), None)
 """Sizes that a bill is given for: a modulator on sale, one of ten times as many lines, no limit."""
 
@@ -148,7 +95,7 @@ class Elsewhere:
     name: str
     words: str
     open: str
-    bits: int
+    bits: Words
     total_j: float
     advantage: float
     seconds: float
@@ -194,6 +141,8 @@ class Cost:
         Every size of `ARRAYS` with each schedule.
     light, claimed
         `Light` of the bill, and the advantage over 300 fJ/MAC with the paper's.
+    bits
+        Of operands and results in light.
     claims
         What is published of this model.
     served
@@ -202,8 +151,6 @@ class Cost:
         On other machines.
     tile
         Inputs that share a scale; None: all of a vector.
-    bits
-        Of operands and results in light.
     """
 
     model: str
@@ -218,16 +165,30 @@ class Cost:
     alternatives: tuple[Alternative, ...]
     light: Light
     claimed: float
+    bits: Words
     claims: tuple[Claim, ...] = ()
     served: Served | None = None
     elsewhere: tuple[Elsewhere, ...] = ()
     tile: int | None = None
-    bits: int = 8
 
     @property
     def scaled(self) -> tuple[str, ...]:
         """What is assumed of converters that are stated for other bits, in two lines; nothing where none is."""
         return scaled_words(self.bits, self.bill.components)
+
+    @property
+    def paying_words(self) -> str:
+        """At which widths models of `CROSSOVER_LIKE` cost less in light than at 300 fJ/MAC: after "costs less"."""
+        if self.paying_widths is None:
+            return f"at no width tried, {HEAD} to {HEAD * HEADS_MOST:,}"
+        low, high = self.paying_widths
+        if high is None:
+            return (
+                f"from a width of {low:,} on"
+                if low > HEAD
+                else f"at every width tried, {HEAD} to {HEAD * HEADS_MOST:,}"
+            )
+        return f"from a width of {low:,} to {high:,}" if low > HEAD else f"up to a width of {high:,}"
 
     @property
     def built_of(self) -> str:
@@ -282,13 +243,13 @@ def cost_of(
         bill,
         (float(low), float(high)),
         tuple(_against(bill, seed, reference) for reference, bill in bills.items()),
-        widths_that_pay(crossing, CROSSOVER_LIKE),
+        widths_that_pay(crossing, CROSSOVER_LIKE, HEAD, HEADS_MOST),
         limits(operations, machine, components),
         tuple(_alternatives(operations, machine, components)),
         light,
         digital / price_optical(operations, at_claim, plain).total_j,
         tile=machine.tile,
-        bits=machine.bits,
+        bits=machine.words,
     )
 
 
@@ -349,7 +310,7 @@ def elsewhere(
         seconds = limits(traced.operations, machine, components).seconds
         own = tuple(known.constants.values())
         names = known.name, known.words, known.open
-        each = Elsewhere(*names, machine.bits, total, advantage, seconds, known.source, own)
+        each = Elsewhere(*names, machine.words, total, advantage, seconds, known.source, own)
         if known.claim is not None:
             found = known.at_claimed_work(CLAIMED, base)
             each = replace(each, claimed=known.claim.words, claimed_j=known.claim.joules_per_mac, found_j=found)
@@ -371,7 +332,8 @@ def machine_named(name: str, table: Path | None) -> tuple[Machine, Components]:
     """
     known = machines()
     if name not in known:
-        raise UsageError("no such machine", expected=", ".join(known), seen=repr(name), hint="labctl energy")
+        hint = did_you_mean(name, known, "all of them beside each other: labctl energy")
+        raise UsageError("no such machine", expected=", ".join(known), seen=repr(name), hint=hint)
     return known[name].machine, known[name].components(scenario(table, "today"))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from labctl.studies.energy import Cost, Elsewhere
 from simulation.energy.constants import Constant
+from simulation.energy.machine import Words
 
 
 def document_of(cost: Cost) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def document_of(cost: Cost) -> dict[str, Any]:
         "model": cost.model,
         "scenario": cost.scenario,
         "tile": cost.tile,
-        "bits": cost.bits,
+        "bits": _bits(cost.bits),
         "bits_assumed": "; ".join(cost.scaled) or None,
         "macs": bill.operations.macs,
         "uncounted": [f"{layer}: {operation}" for layer, operation in bill.operations.uncounted],
@@ -57,6 +58,11 @@ def document_of(cost: Cost) -> dict[str, Any]:
     }
 
 
+def _bits(words: Words) -> int | list[int]:
+    """One number, or those of inputs, weights and outputs."""
+    return words.inputs if words.is_one else list(words.each)
+
+
 def _constant(c: Constant) -> dict[str, Any]:
     return {
         "value": c.value, "low": c.low, "high": c.high, "unit": str(c.unit), "source": c.source,
@@ -66,4 +72,4 @@ def _constant(c: Constant) -> dict[str, Any]:
 
 def _elsewhere(each: Elsewhere) -> dict[str, Any]:
     constants = {c.name: _constant(c) for c in each.constants}
-    return {**vars(each), "constants": constants, "verdict": each.verdict}
+    return {**vars(each), "bits": _bits(each.bits), "constants": constants, "verdict": each.verdict}

@@ -10,7 +10,7 @@ from pathlib import Path
 from labctl.resources import data_path
 from labctl.studies.resolution import in_bits
 from simulation.energy.constants import Components, Constant
-from simulation.energy.machine import Machine, PhotonLaw
+from simulation.energy.machine import Machine, PhotonLaw, Words
 from simulation.energy.receiver import EFFICIENCY, LAW
 from simulation.energy.units import Unit
 from simulation.scaling.law import Need, ScalingLaw, Shape, load_law
@@ -51,7 +51,7 @@ class Light:
         """A machine at this light."""
         return replace(machine, photons=self.law if machine.photons else None)
 
-    def notes(self, width: int, components: Components, bits: int) -> list[str]:
+    def notes(self, width: int, components: Components, bits: Words) -> list[str]:
         """What there is to say of the light of a model of this width, a sentence each; nothing where there is none."""
         need, efficiency = self.law(width), self.law.efficiency
         if not need:

@@ -34,5 +34,5 @@ def amount(value: float, unit: object) -> str:
 
 
 def times(factor: float) -> str:
-    """A factor, with a separator of thousands and no power of ten where it is large."""
-    return f"{factor:,.0f} ×" if factor >= 1000 else f"{factor:.3g} ×"
+    """A factor, with a separator of thousands and no power of ten where it is large; of millions in three digits."""
+    return f"{float(f'{factor:.3g}') if factor >= 1e6 else factor:,.0f} ×" if factor >= 1000 else f"{factor:.3g} ×"

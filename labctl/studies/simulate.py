@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -17,14 +16,16 @@ from torch import nn
 from calibration.errors import OutOfDomain
 from calibration.loading import Loaded, load_calibration
 from groundwork.errors import FileRefused
+from groundwork.nearest import did_you_mean
 from groundwork.opening.regular import read_text
 from labctl.engine.calibrations import calibration_file
 from labctl.errors import UsageError, storage_error
 from labctl.hints import RUNS
 from labctl.studies.chains import Machine, score_all
+from labctl.studies.resolution import bits_stated
 from labctl.studies.sweep import Compute, in_this_process
 from labctl.summary import DigitalShare, LightLevel, LightUsed, Perplexity, Simulation
-from simulation.benches.families import family
+from simulation.benches.families import NAMES, family
 from simulation.benches.imported import OTHER_LIGHT, Imported, ImportedBench
 from simulation.benches.machines import MACHINES
 from simulation.benches.multiplier import Multiplier
@@ -98,8 +99,7 @@ def _file(name: str, runs: Path, presets: Collection[str]) -> Path:
         return calibration_file(runs, name)
     except UsageError as error:
         error.expected = f"a preset ({', '.join(presets)}), or {error.expected}"
-        near = difflib.get_close_matches(name, presets, n=1, cutoff=0.6)
-        error.hint = (f"did you mean {near[0]}?   ·   " if near else "") + error.hint
+        error.hint = did_you_mean(name, presets, error.hint)
         raise
 
 
@@ -134,16 +134,7 @@ def bits_of(stated: str) -> Bits:
     UsageError
         For what is neither one number nor three, of 2 to 16 bits.
     """
-    parts = [part.strip() for part in stated.split(",")]
-    each = [int(part) if part.isdecimal() else 0 for part in parts]
-    if len(each) not in (1, 3) or not all(2 <= bits <= MOST for bits in each):
-        raise UsageError(
-            "bits are one number for inputs, weights and outputs, or three",
-            expected=f"2 … {MOST}",
-            seen=stated,
-            hint="--bits 4, or --bits 4,4,8",
-        )
-    return Bits(*(each if len(each) == 3 else each * 3))
+    return Bits(*bits_stated(stated, 2, MOST))
 
 
 def with_bits(calibration: Loaded | str, bits: Bits) -> Optics:
@@ -224,7 +215,13 @@ class Setting:
     @property
     def _tile(self) -> int:
         """Inputs that share a scale; 0: all."""
-        way = None if self.encoding is None else family(self.encoding)
+        if self.encoding is None:
+            return 0
+        try:
+            way = family(self.encoding)
+        except OutOfDomain as error:
+            error.hint = did_you_mean(self.encoding.partition(":")[0], NAMES, "what each is: labctl presets")
+            raise
         return way.tile if isinstance(way, TiledScales) else 0
 
     def ranges(self, model: nn.Module, ids: Sequence[int], context: int) -> dict[str, Ranges]:

@@ -8,6 +8,7 @@ computes. The points are those of a sweep (`simulation.scaling.points`), or part
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 import torch
 
 from labctl.archive.atomic import storage
+from labctl.engine.fresh import stops_blocked, unblock_stops
 from labctl.errors import SchedulerSilent, UsageError, WorkerLost
 from labctl.osal import die_with_parent
 from simulation.scaling.fingerprint import code_version
@@ -226,19 +228,27 @@ def _start(material: Any) -> None:
     global _material
     parent = multiprocessing.parent_process()
     die_with_parent(parent.pid if parent else None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    unblock_stops()
     _material = material
 
 
 def _score(point: Any) -> Any:
+    """Ctrl-C, which comes to workers too, ends a point; one that waits or begins would print where it was."""
     assert _material is not None
-    return score(_material, point)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return score(_material, point)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _one_pool(material: Material[Point, Result], points: Sequence[Point], jobs: int) -> Iterator[tuple[Point, Result]]:
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(jobs, len(points)), spawn, initializer=_start, initargs=(material,))
     try:
-        futures = {pool.submit(_score, point): point for point in points}
+        with stops_blocked():  # until a worker has begun
+            futures = {pool.submit(_score, point): point for point in points}
         while futures:
             done, _ = wait(futures, return_when=FIRST_COMPLETED)
             for future in done:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from groundwork.nearest import did_you_mean
 from labctl.errors import UsageError
 from labctl.resources import data_path, shipped_model
 from labctl.studies.serving import Conversation
@@ -103,7 +104,10 @@ def operations_for(model: str | None, shape: str | None, tokens: int | None = No
     if shape is not None:
         shapes = known_shapes()
         if shape not in shapes:
-            raise UsageError("no such model shape", expected=", ".join(shapes), seen=repr(shape), hint="labctl energy")
+            raise UsageError(
+                "no such model shape", expected=", ".join(shapes), seen=repr(shape),
+                hint=did_you_mean(shape, shapes, "every shape on one page: labctl energy --report energy.html"),
+            )  # fmt: skip
         return of_decoder(shapes[shape], tokens)
     path = shipped_model() if model is None else Path(model)
     if path.suffix == ".safetensors":

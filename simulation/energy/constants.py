@@ -10,6 +10,7 @@ from typing import Any
 
 from calibration.errors import OutOfDomain
 from groundwork.errors import FileRefused
+from groundwork.nearest import did_you_mean
 from groundwork.opening.toml_text import read_toml
 from simulation.energy.units import Unit
 
@@ -141,8 +142,9 @@ def load_components(path: Path, scenario: str) -> Components:
     scenarios = {name for entry in _leaves(table) for name in entry[1]} - {"any"}
     if scenario not in scenarios:
         raise OutOfDomain(
-            "no such scenario", device=str(path), expected=" or ".join(sorted(scenarios)), seen=repr(scenario)
-        )
+            "no such scenario", device=str(path), expected=" or ".join(sorted(scenarios)), seen=repr(scenario),
+            hint=did_you_mean(scenario, sorted(scenarios)),
+        )  # fmt: skip
     constants = {}
     for name, entry in _leaves(table):
         chosen = entry.get(scenario, entry.get(like.get(scenario, ""), entry.get("any")))

@@ -71,6 +71,42 @@ light."""
 
 
 @dataclass(frozen=True)
+class Words:
+    """Bits of what is shown, of what is held, and of what is read: each converter works at its own.
+
+    Attributes
+    ----------
+    inputs, weights, outputs
+        1 … `MOST_BITS`.
+    """
+
+    inputs: int
+    weights: int
+    outputs: int
+
+    def __post_init__(self) -> None:
+        for bits in self.each:
+            if not 1 <= bits <= MOST_BITS or bits != int(bits):
+                raise OutOfDomain(
+                    "not a number of bits", device="the words of the machine", expected=f"1 … {MOST_BITS}",
+                    seen=f"{bits}", hint="--bits 8, or --bits 4,4,8",
+                )  # fmt: skip
+
+    @property
+    def each(self) -> tuple[int, int, int]:
+        """Of inputs, weights and outputs."""
+        return self.inputs, self.weights, self.outputs
+
+    @property
+    def is_one(self) -> bool:
+        """All of them have the same number of bits."""
+        return len(set(self.each)) == 1
+
+    def __str__(self) -> str:
+        return f"{self.inputs}" if self.is_one else ",".join(map(str, self.each))
+
+
+@dataclass(frozen=True)
 class PhotonLaw:
     """Photons at the weight plane per MAC and pass, against the length k of the sum.
 
@@ -117,7 +153,7 @@ class Machine:
     photons
         `PhotonLaw`; None for a machine without light, whose cells cost ``array.mac`` for each MAC.
     bits
-        Of operands and results.
+        Of operands and results: one number, or `Words` where they differ.
     array
         (M, K) macropixels at a time; None: as large as each matrix.
     weights
@@ -147,7 +183,7 @@ class Machine:
     """
 
     photons: PhotonLaw | None
-    bits: int = 8
+    bits: int | Words = 8
     array: tuple[int, int] | None = None
     weights: str = "held"
     schedule: Schedule = "pipelined"
@@ -160,11 +196,7 @@ class Machine:
     tile: int | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.bits <= MOST_BITS or self.bits != int(self.bits):
-            raise OutOfDomain(
-                "not a number of bits", device="the words of the machine", expected=f"1 … {MOST_BITS}",
-                seen=f"{self.bits}",
-            )  # fmt: skip
+        _ = self.words
         if self.tile is None:
             return
         if self.tile < 1 or not self.conversions.name.startswith(SIDE_BY_SIDE.name):
@@ -174,6 +206,17 @@ class Machine:
                 seen=f"{self.tile} inputs, {self.conversions.name}",
                 hint="leave out --tile, or --tile 64 without --machine",
             )
+
+    @property
+    def words(self) -> Words:
+        """Of inputs, weights and outputs.
+
+        Raises
+        ------
+        OutOfDomain
+            For a number of bits that no word has.
+        """
+        return self.bits if isinstance(self.bits, Words) else Words(self.bits, self.bits, self.bits)
 
     def is_digital(self, product: MatrixProduct) -> bool:
         """Whether a product is computed on the chip beside the optics."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from calibration.errors import OutOfDomain
 from groundwork.errors import FileRefused
+from groundwork.nearest import did_you_mean
 from groundwork.opening.toml_text import read_toml
 from simulation.energy.constants import Components, Constant, bits_of, constant_of, require_one_resolution
 from simulation.energy.decoders import HEAD, Decoder
@@ -128,8 +129,9 @@ def _machine(path: Path, name: str, entry: Any, known: Mapping[str, PricedMachin
         )  # fmt: skip
     if entry["encoding"] not in CONVERSIONS:
         raise OutOfDomain(
-            "no such encoding", device=where, expected=" or ".join(CONVERSIONS), seen=repr(entry["encoding"])
-        )
+            "no such encoding", device=where, expected=" or ".join(CONVERSIONS), seen=repr(entry["encoding"]),
+            hint=did_you_mean(entry["encoding"], CONVERSIONS),
+        )  # fmt: skip
     like = entry.get("like")
     constants = dict(known[like].constants) if like in known else {}
     constants |= {each: constant_of(each, value, path) for each, value in entry.get("constants", {}).items()}

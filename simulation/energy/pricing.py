@@ -45,9 +45,11 @@ def price_optical(
     Every vector is read, converted and modulated once for each of its signs (p); where W⁺ and W⁻ lie side by side it
     meets both, and 2 p readings of each output are detected, converted and summed up, and one is stored. The light is
     2 p n k m photons per MAC over the efficiencies, and the matrix is held (power × time) or written. Other ways to
-    show signs have other counts: `simulation.energy.machine.Conversions`. Converters of other bits than the machine's
-    are scaled by `PER_BIT` for each bit, modulators in proportion to bits. Where both operands are new (attention) the
-    matrix is written element by element in any case. Structure of the energy model of arXiv 2302.10360.
+    show signs have other counts: `simulation.energy.machine.Conversions`. Each converter has the bits of what it
+    converts (inputs, weights, outputs), and so has each word in memory, keys and values those of weights; of other bits
+    than the machine's, converters are scaled by `PER_BIT` for each bit, modulators in proportion to bits. Where both
+    operands are new (attention) the matrix is written element by element in any case. Structure of the energy model of
+    arXiv 2302.10360.
 
     Parameters
     ----------
@@ -68,7 +70,7 @@ def price_optical(
         else:
             _optical(bill, product, machine, whole)
     if not machine.holds_cache:
-        _cache(bill, operations, machine.bits)
+        _cache(bill, operations, machine.words.weights)
     _state(bill, operations)
     _elementwise(bill, operations)
     return Bill(operations, components, tuple(bill.rows))
@@ -139,19 +141,19 @@ def _optical(bill: BillWriter, p: MatrixProduct, machine: Machine, whole: Pass) 
     rows, columns = machine.tiles(p)
     signs, each = machine.signs(p), machine.conversions
     shown = p.batch * signs * each.shows * p.n * p.k * rows
-    readings = signs * each.readings
+    readings, words = signs * each.readings, machine.words
     read = p.batch * readings * p.n * p.m * columns
 
     def add(component: str, amount: float, unit: str, *factors: Factor) -> None:
         if amount:
             bill.add(p.layer, p.kind, component, amount, unit, *factors)
 
-    add("memory", machine.bits * (shown + p.batch * p.n * p.m), "bit", "memory.sram")
-    add("DAC", shown, "sample", *_converter(DAC, machine.bits, bill.components))
-    add("modulator", _symbols(shown, machine.bits, bill.components), "symbol", MODULATOR)
+    add("memory", words.inputs * shown + words.outputs * p.batch * p.n * p.m, "bit", "memory.sram")
+    add("DAC", shown, "sample", *_converter(DAC, words.inputs, bill.components))
+    add("modulator", _symbols(shown, words.inputs, bill.components), "symbol", MODULATOR)
     if machine.photons is not None:
         add("detector", read, "sample", "detector.energy")
-    add("ADC", read, "sample", *_converter(ADC, machine.bits, bill.components))
+    add("ADC", read, "sample", *_converter(ADC, words.outputs, bill.components))
     sums = p.batch * p.n * (p.m * (readings * columns - 1 + each.corrections) + (p.k if each.corrections else 0))
     add("digital sum", sums, "op", "digital.op")
     scales = p.batch * p.n * machine.scales(p)
@@ -179,7 +181,7 @@ def _light(bill: BillWriter, p: MatrixProduct, law: PhotonLaw, readings: int, pa
 
 def _matrix(bill: BillWriter, p: MatrixProduct, machine: Machine, whole: Pass) -> None:
     """The matrix of a product: read from memory and written, or held."""
-    modulators, elements = machine.conversions.pixels, p.k * p.m
+    modulators, elements, bits = machine.conversions.pixels, p.k * p.m, machine.words.weights
     stays = machine.stays(p)
 
     def add(component: str, amount: float, unit: str, *factors: Factor) -> None:
@@ -189,15 +191,15 @@ def _matrix(bill: BillWriter, p: MatrixProduct, machine: Machine, whole: Pass) -
     if p.kind == "attention" or not stays:
         source = "memory.sram" if p.kind == "attention" else "memory.dram"
         writings = machine.writings(p)
-        add("weight load", machine.bits * p.batch * written, "bit", source)
+        add("weight load", bits * p.batch * written, "bit", source)
         scales = SCALE_BITS * p.batch * p.m * machine.scales(p) * written / elements
         if scales:
             add("scales", scales, "bit", source)
         if writings > 1:
-            add("weight load", machine.bits * p.batch * written * (writings - 1), "bit", "memory.sram")
+            add("weight load", bits * p.batch * written * (writings - 1), "bit", "memory.sram")
         shown = p.batch * modulators * written * writings
-        add("weight load", shown, "sample", *_converter(DAC, machine.bits, bill.components))
-        add("weight load", _symbols(shown, machine.bits, bill.components), "symbol", MODULATOR)
+        add("weight load", shown, "sample", *_converter(DAC, bits, bill.components))
+        add("weight load", _symbols(shown, bits, bill.components), "symbol", MODULATOR)
     if stays or p.kind != "attention":
         in_turn = machine.schedule == "in turn" and stays
         own = machine.signs(p) * machine.conversions.shows * max(p.n, p.stage if stays else 0)
@@ -257,6 +259,7 @@ def limits(operations: Operations, machine: Machine, components: Components) -> 
     if WRITE_TIME in components.constants:
         seconds += sum(map(machine.patterns, optical)) * components[WRITE_TIME].value
     rows, columns = machine.tiles(largest)
-    converters = largest.k * rows + each.readings * largest.m * columns
+    shown, read = largest.k * rows, each.readings * largest.m * columns
+    traffic = rate * (machine.words.inputs * shown + machine.words.outputs * read)
     pitch = components["weight.pitch"].value
-    return Limits(float(pixels), pixels * pitch**2, converters, machine.bits * rate * converters, seconds)
+    return Limits(float(pixels), pixels * pitch**2, shown + read, traffic, seconds)

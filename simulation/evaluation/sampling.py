@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from calibration.errors import BadOperands
 from calibration.frames.products import ProductGroup
+from groundwork.nearest import did_you_mean
 from simulation.conversion.quantise import ATTENTION_CLIP, LINEAR_CLIP, clip_scale
 from simulation.models.gpt import Product
 
@@ -238,13 +238,12 @@ def _paper_strata(sites: Mapping[str, nn.Module]) -> list[str]:
 
 def _check_known(name: str, sites: Mapping[str, nn.Module]) -> None:
     if name not in sites:
-        close = difflib.get_close_matches(name, sites, n=4) or list(sites)[:4]
         raise BadOperands(
             f"the model has no layer {name}",
             device=name,
-            expected="a linear layer or an attention product",
+            expected="a linear layer or an attention product, as " + ", ".join(list(sites)[:4]),
             seen=f"{len(sites)} layers, none of that name",
-            hint="did you mean " + ", ".join(close) + "?",
+            hint=did_you_mean(name, sites),
         )
 
 

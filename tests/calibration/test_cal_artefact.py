@@ -1,6 +1,7 @@
 """The exported file: round trips, its id, and everything that must not be loaded."""
 
 import copy
+import errno
 import json
 import os
 from dataclasses import replace
@@ -92,6 +93,16 @@ def test_a_failed_write_leaves_no_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         save(CAL, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_disk_that_gets_full_is_an_error_of_the_system_and_leaves_no_file(share, saved, full_after, tmp_path):
+    """HDF5 cannot close a file that it cannot write: that was an error of its own, and the end of the process."""
+    size = int(share * saved["h5"].stat().st_size)
+    with full_after(size), pytest.raises(OSError, match="File too large") as refused:
+        save(CAL, tmp_path / "full")
+    assert refused.value.errno == errno.EFBIG
+    assert not list((tmp_path / "full").iterdir())
 
 
 def test_the_twin_is_read_without_our_code(saved):

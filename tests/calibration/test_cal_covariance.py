@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from calibration.machine.noise import Noise
+from calibration.fit.averages import covariance_of_means
+from calibration.machine.noise import ROUNDING_DN2, Noise
 from calibration.statistics.covariance import Covariance
 
 N, M, R = 5, 7, 3
@@ -20,6 +21,18 @@ def example(factor_variance=None):
     rho2 = np.broadcast_to(variance, N)
     dense = np.stack([np.diag(v) + r * np.outer(y, y) for v, y, r in zip(own, along, rho2, strict=True)])
     return covariance, dense, rng
+
+
+def test_a_frame_and_the_mean_of_its_repeats_have_one_least_variance():
+    """In the dark and without read noise a reading is rounded all the same; with light that is the light's."""
+    noise, offset, light = Noise(0.0, 3.0, 0.0, np.zeros(3)), np.full(M, 5.0), np.zeros((2, M))
+    light[1] = 1000.0
+    one, means = (
+        noise.covariance(light, light + offset),
+        covariance_of_means(noise, light, offset, np.array([4.0, 8.0])),
+    )
+    assert np.array_equal(one.own, [[ROUNDING_DN2] * M, [3000.0] * M])
+    assert np.array_equal(means.own * [[4.0], [8.0]], one.own)
 
 
 @pytest.mark.parametrize("factor_variance", [None, 0.0, 1e-4])

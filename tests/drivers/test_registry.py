@@ -112,7 +112,7 @@ def test_backend_gets_name_and_typed_options():
 def test_backend_is_never_called_with_options_that_it_does_not_know():
     with pytest.raises(OptionError, match=r"devices\.slm\.prot") as error:
         open_device("acme.good", "slm", {"prot": 3}, OpenContext())
-    assert (error.value.device, error.value.hint) == ("slm", "did you mean 'port'?")
+    assert (error.value.device, error.value.hint) == ("slm", "did you mean port?")
 
 
 @pytest.mark.usefixtures("plugin")

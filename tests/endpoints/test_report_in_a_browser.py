@@ -47,6 +47,8 @@ def test_figures_grow_and_shrink_by_the_space_bar_and_nothing_is_fetched(page: P
         small = picture.bounding_box()
         assert small is not None
         assert small["width"] == 640  # its words can be read; it scrolls sideways, and the page does not
+        cue = "getComputedStyle(document.querySelector('label.figure'), '::before').content"
+        assert "goes on to the side" in opened.evaluate(cue)
         opened.get_by_role("checkbox").first.focus()
         opened.keyboard.press("Space")
         large = picture.bounding_box()
@@ -55,6 +57,8 @@ def test_figures_grow_and_shrink_by_the_space_bar_and_nothing_is_fetched(page: P
         opened.keyboard.press("Space")
         assert picture.bounding_box() == small
         assert opened.evaluate("document.documentElement.scrollWidth") <= 390
+        opened.set_viewport_size({"width": 1200, "height": 800})
+        assert opened.evaluate(cue) == "none"  # there it fits
     assert [url for url in asked if not url.startswith("data:")] == [page.as_uri()]
 
 

@@ -152,7 +152,9 @@ def test_what_a_node_has_found_stands_with_error_limit_and_unit(documents: Docum
     assert page["data"]["system_gain"] == [metric.value]
     assert page["data"]["system_gain_stderr"] == [metric.stderr]
     assert descriptor["data_keys"]["system_gain"]["units"] == "DN/e-"
-    assert page["data"]["check"] == ["in_spec"]
+    assert page["data"]["check"] == [""]  # it has no limits
+    _, (judged,) = of_stream(documents, "result_registration")
+    assert judged["data"]["check"] == ["in_spec"]
 
 
 def default_of(file: h5py.File) -> h5py.Group:

@@ -48,6 +48,19 @@ class Deadly(Counting):
 
 
 @dataclass(frozen=True)
+class Named(Material):
+    """Finds the process that it is in, and for one seed gets Ctrl-C there."""
+
+    interrupted: int = -1
+
+    def score(self, point: Point) -> int:  # type: ignore[override]
+        if point.seed == self.interrupted:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1e6)
+        return os.getpid()
+
+
+@dataclass(frozen=True)
 class Endless(Material):
     """Says which process has begun, and never ends."""
 

@@ -152,7 +152,7 @@ def test_station_with_an_uninstalled_backend_fails_the_check(labctl: Invoke) -> 
 @pytest.mark.parametrize(
     ("key", "detail", "fix"),
     [
-        ("mock.camera.bit_dept=10", "E-DEV-009 unknown option mock.camera.bit_dept", "did you mean 'bit_depth'?"),
+        ("mock.camera.bit_dept=10", "E-DEV-009 unknown option mock.camera.bit_dept", "did you mean bit_depth?"),
         ("devices.camera.options.gain=3", "E-DEV-009 unknown option devices.camera.gain", ""),
         ("devices.camera.backend=mock.slm", "E-DEV-010 backend mock.slm is no camera", "edit [devices]"),
     ],

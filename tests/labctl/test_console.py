@@ -81,6 +81,22 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_on_a_terminal_sentences_are_broken_into_lines_and_commands_and_settings_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(Console, "width", 40)
+    sentence = "d = 64: windows of 128 tokens, labctl 0.2.0; ± is one standard error"
+    copied = ["next: labctl simulate ideal model.safetensors --photons-per-mac 10", "key = " + 40 * "x"]
+    for line in (sentence, *copied):
+        Console().say(line)
+    lines = terminal.getvalue().splitlines()
+    assert lines[2:] == copied
+    assert " ".join(line.strip() for line in lines[:2]) == sentence
+    assert max(map(len, lines[:2])) <= 40
+
+
 def test_terminal_gets_a_bar_without_colour_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

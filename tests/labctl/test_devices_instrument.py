@@ -188,7 +188,7 @@ def test_bench_in_use_is_left_alone(labctl: Any, station: Path, command: tuple[s
         (("live", "camera", "--save", "frame.jpg"), "--save FILE.png"),
         (("live", "camera", "--show", "slm"), "PANEL=PATTERN"),
         (("show", "camera", "blank"), "camera is no slm or display"),
-        (("show", "slm", "chekcer"), "did you mean 'checker'?"),
+        (("show", "slm", "chekcer"), "did you mean checker?"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_words(labctl: Any, station: Path, command: Any, words: str) -> None:

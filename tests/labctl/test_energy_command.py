@@ -1,15 +1,21 @@
 """`labctl energy`: one document, every constant in it, and a page."""
 
 import json
+import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from labctl.__main__ import main
 from labctl.resources import data_path
+from labctl.studies.energy import cost_of, scenario
+from labctl.studies.energy_claims import CLAIMS, misses
+from labctl.studies.light import CLAIMED
 from labctl.studies.quantities import joules
 from labctl.studies.traced import operations_for
+from simulation.energy.machine import Machine
 
 
 def run(capsys, *arguments):
@@ -36,7 +42,7 @@ def test_json_holds_every_constant_and_sums_up(capsys, bits):
 def test_page_is_written_and_names_what_is_assumed_of_bits_as_the_terminal_does(capsys, tmp_path):
     code, out = run(capsys, "--array", "128x128", "--reload", "--bits", "6", "--report", str(tmp_path / "energy.html"))
     assert code == 0
-    assert "12 blocks, a forward pass, 300 fJ/MAC: light" in out.out
+    assert "other models by width, each of 12 blocks" in out.out
     page = (tmp_path / "energy.html").read_text()
     assert "What the answer hangs on" in page
     table = out.out.partition("share\n")[2].partition("shares:")[0]
@@ -106,6 +112,55 @@ def test_bits_scale_converters_and_memory_and_say_by_which_assumption(capsys, sc
         assert more["DAC"] == pytest.approx(4 * fewer["DAC"])
     assert parts[2]["memory"] == pytest.approx(2 * parts[0]["memory"])
     assert parts[2]["modulator"] == pytest.approx(2 * parts[0]["modulator"])
+
+
+def test_inputs_weights_and_outputs_have_bits_of_their_own(capsys):
+    def document(bits: str) -> dict:
+        code, out = run(capsys, "--shape", "gpt2", "--bits", bits, "--json")
+        assert code == 0, out.err
+        return json.loads(out.out)
+
+    mixed, four, eight = document("4,4,8"), document("4"), document("8")
+    assert (mixed["bits"], four["bits"]) == ([4, 4, 8], 4)
+    for part, same in (("DAC", four), ("modulator", four), ("weight load", four), ("ADC", eight)):
+        assert mixed["by_component_j"][part] == pytest.approx(same["by_component_j"][part])
+    assert four["total_j"] < mixed["total_j"] < eight["total_j"]
+    assert [machine["bits"] for machine in mixed["elsewhere"]] == [[4, 4, 8]] * len(mixed["elsewhere"])
+    assert mixed["bits_assumed"].startswith("words of 4 bits in, 4 of weights, 8 out, converters stated for 8")
+    said = run(capsys, "--shape", "gpt2", "--bits", "4,4,8")[1].out
+    assert "what rounding to 4 bits in, 4 of weights, 8 out adds comes on top" in said
+
+
+@pytest.mark.parametrize("bits", ["4,4", "0", "33", "4,4,eight", ""])
+def test_what_is_no_number_of_bits_is_refused_with_what_to_type(capsys, bits):
+    code, out = run(capsys, "--shape", "gpt2", "--bits", bits)
+    assert code == 2
+    assert "--bits 4, or --bits 4,4,8" in out.err
+
+
+def test_a_published_factor_is_counted_from_where_it_begins():
+    assert misses(0.275, *CLAIMS["mt-nlg-530b"][0][2:]) == (
+        "115 × less than 31.6 ×, the least that counts as about 100 ×"
+    )
+    assert misses(200.0, 25.0, 100.0) == "2 × more than 100 ×, the most that counts as about 50 ×"
+    assert misses(2000.0, 8000.0, math.inf) == "4 × less than published"
+    assert misses(100.0, 31.6, 316.0) == misses(9e9, 8000.0, math.inf) == ""
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (None, "at no width tried, 64 to 1,048,576"),
+        ((64, 40832), "up to a width of 40,832"),
+        ((128, 4096), "from a width of 128 to 4,096"),
+        ((128, None), "from a width of 128 on"),
+        ((64, None), "at every width tried, 64 to 1,048,576"),
+    ],
+)
+def test_where_other_widths_pay_is_said_in_words(found, words):
+    machine, components = Machine(CLAIMED, array=(64, 64)), scenario(None, "today")
+    cost = cost_of(operations_for(None, "gpt2", 8), machine, components)
+    assert replace(cost, paying_widths=found).paying_words == words
 
 
 def own_table(tmp_path, *changes):
@@ -275,6 +330,8 @@ def test_light_says_whose_detectors_and_bits_it_is_for_and_a_machine_without_say
     dark = run(capsys, "--shape", "gpt2", "--machine", "in-memory-2023")[1].out
     assert "light: none, this machine" in dark
     assert "photons" not in dark
+    assert "in light" not in dark
+    assert "light is better" not in dark
 
 
 @pytest.mark.slow

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from labctl.__main__ import main
+from labctl.report.simulation import perplexity
 from labctl.studies.budget import share_out, shareable
 from labctl.studies.simulate import TextTokens
+from labctl.summary import LightLevel, Perplexity, Simulation
 from simulation.evaluation.divergence import divergence
 from simulation.light.optics import ideal
 from simulation.models.checkpoint import save_checkpoint
@@ -79,7 +81,17 @@ def test_command_says_what_each_product_gets(tmp_path, capsys):
     assert [p["name"] for p in found["products"]][:2] == ["blocks.0.attention.query", "blocks.0.attention.key"]
     assert {p["kind"] for p in found["products"]} == {"ffn", "qkvo", "qk", "av"}
     assert "Light shared out" in page.read_text()
+    assert "beside it: with --photons-per-mac 1,10,100" in page.read_text()
     assert re.search(r"<td class=short>shared out<td class=short>50(\.\d+)?<td", page.read_text())
+
+
+def test_a_figure_without_levels_of_light_has_no_empty_panel():
+    p = {"digital": 10.0, "int8": 10.1, "optical": 10.2}
+    found = Simulation(model="m", text="t", tokens=100, perplexity=Perplexity(**p), photons_per_mac=None)
+    assert [axes.get_xlabel() for axes in perplexity(found).axes] == [""]
+    levels = [LightLevel(photons_per_mac=10.0, perplexity=11.0)]
+    for lit in (found.model_copy(update={"levels": levels}), found.model_copy(update={"photons_per_mac": 30.0})):
+        assert [axes.get_xlabel()[:7] for axes in perplexity(lit).axes] == ["", "photons"]
 
 
 @pytest.mark.parametrize(

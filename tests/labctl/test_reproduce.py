@@ -3,19 +3,24 @@
 import json
 import math
 import re
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from calibration.frames.products import ProductGroup
 from labctl.__main__ import main
+from labctl.cli.handler import report_error
+from labctl.console import Console
 from labctl.errors import RunInUse
+from labctl.lab import Lab
 from labctl.locks import take
 from labctl.report.reproduction import errors
 from labctl.studies.reproduce import article, judge
-from labctl.studies.reproduce.experiment import BINS, simulated
+from labctl.studies.reproduce.experiment import BINS, ended, simulated
 from labctl.studies.reproduce.form import FULL, QUICK
-from labctl.studies.reproduce.kept import kept
+from labctl.studies.reproduce.kept import Kept, kept
 from labctl.studies.reproduce.language import ratio_of
 from labctl.studies.reproduce.verdict import Ours, Published, compare, judged
 from simulation.light.optics import ideal, paper
@@ -189,7 +194,7 @@ def test_products_are_simulated_in_the_units_of_the_model():
 
 def test_what_is_kept_is_not_computed_again_until_something_changes(tmp_path):
     def at(about: int, found: int = 1) -> dict:
-        return kept(tmp_path, "part", {"about": about}, lambda: {"found": found, "nan": math.nan})
+        return kept(tmp_path, "part", {"about": about}, lambda: {"found": found, "nan": math.nan}).part
 
     assert at(1)["found"] == 1
     assert at(1, found=2)["found"] == 1
@@ -200,9 +205,34 @@ def test_what_is_kept_is_not_computed_again_until_something_changes(tmp_path):
     assert at(2)["nan"] is None
 
 
+def test_the_time_of_a_part_is_that_of_all_calls_that_computed_it(tmp_path, monkeypatch):
+    clock = iter(range(0, 1000, 10)).__next__
+    monkeypatch.setattr("labctl.studies.reproduce.kept.time.monotonic", lambda: float(clock()))
+
+    def at(about: int, compute=lambda: {"found": 1}):
+        return kept(tmp_path, "part", {"about": about}, compute)
+
+    def stopped():
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            at(1, stopped)
+    done = at(1)
+    spent_s = json.loads((tmp_path / "part.json").read_text())["seconds"]
+    assert done.seconds == spent_s > done.seconds_now > 0
+    assert spent_s - done.seconds_now == pytest.approx(2 * done.seconds_now, rel=0.6)
+    again = at(1)
+    assert (again.seconds, again.seconds_now) == (spent_s, 0)
+    with pytest.raises(KeyboardInterrupt):
+        at(2, stopped)
+    other = at(3)
+    assert other.seconds == other.seconds_now
+
+
 @pytest.fixture
 def computed(monkeypatch):
-    """Parts as if they had been computed."""
+    """Parts as if they had been computed: four of a minute each before, one now."""
     parts = {
         "price": price_part(100.0, -1.0),
         "experiment": experiment(0.01, 0.01),
@@ -210,7 +240,8 @@ def computed(monkeypatch):
         "bits": bits_part(1.5, "float"),
         "law": law_part(-0.4, 0.1),
     }
-    monkeypatch.setattr(article, "_parts", lambda *_: iter(parts.items()))
+    found = {name: Kept(part, 60.0, 60.0 * (name == "law")) for name, part in parts.items()}
+    monkeypatch.setattr(article, "_parts", lambda *_: iter(found.items()))
     monkeypatch.setattr("labctl.studies.reproduce.form.expected_s", lambda *_: 200.0)
 
 
@@ -228,6 +259,41 @@ def test_command_says_how_long_and_every_verdict_and_writes_the_page(computed, t
     assert {claim["verdict"] for claim in claims} == {"agree", "differ", "cannot say"}
     assert sum(document["verdicts"].values()) == len(claims) == len(re.findall(r"<span class='verdict", page))
     assert "0 agree" not in out
+    assert (document["seconds"], document["seconds_now"]) == (300, 60)
+    for said in (" ".join(out.split()), page):
+        assert "computed in 5 min, 1 min of it now" in said
+    found = article.reproduce(None, QUICK, [], folder, None)  # type: ignore[arg-type]
+    assert replace(found, seconds_now=0.0).took == "computed before, in 5 min"
+    assert replace(found, seconds_now=300.0).took == "computed in 5 min"
+
+
+def test_a_stop_is_handed_to_the_part_and_waited_for(monkeypatch, capfd):
+    monkeypatch.setattr("labctl.studies.reproduce.experiment.is_attended", lambda: False)
+    part = (
+        "import os, signal, sys, time\n"
+        "def stop(number, frame):\n"
+        "    time.sleep(0.6)  # more than Python waits for by itself\n"
+        "    print('made safe', os.environ['LABCTL_PART'], file=sys.stderr)\n"
+        "    sys.exit(130)\n"
+        "signal.signal(signal.SIGINT, stop)\n"
+        "os.kill(os.getppid(), signal.SIGINT)\n"
+        "time.sleep(60)\n"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        ended([sys.executable, "-c", part])
+    assert capfd.readouterr().err == "made safe 1\n"
+    assert ended([sys.executable, "-c", "raise SystemExit(11)"]) == 11
+
+
+def test_a_command_that_is_a_part_of_another_leaves_it_to_that_one_to_say_that_it_was_stopped(monkeypatch, capsys):
+    lab = Lab(Console())
+    assert report_error(KeyboardInterrupt(), lab) == 130
+    assert "E-ABT-001" in capsys.readouterr().err
+    monkeypatch.setenv("LABCTL_PART", "1")
+    assert report_error(KeyboardInterrupt(), lab) == 130
+    assert capsys.readouterr().err == ""
+    assert report_error(RunInUse("busy"), lab) == RunInUse.exit_code
+    assert "busy" in capsys.readouterr().err
 
 
 def test_two_do_not_compute_in_one_folder(computed, tmp_path):

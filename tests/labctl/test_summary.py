@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from drivers.errors import DeviceLost
 from labctl.engine.ledger import Ledger
+from labctl.engine.node_line import line_of
 from labctl.errors import RunDamaged
 from labctl.resources import data_path
 from labctl.summary import (
@@ -159,6 +160,17 @@ def test_no_verdict_on_the_bench_stands_beside_a_node_that_failed(verdict: Verdi
         raise OSError("gone")
     with pytest.raises(RuntimeError, match="gain failed"):
         ledger.verdict()
+
+
+def test_a_node_without_limits_is_in_no_spec_and_says_so_on_a_terminal_by_its_mark_alone() -> None:
+    ledger = Ledger()
+    for name, maximum in (("dark", None), ("gain", 2.0), ("lut", 0.5)):
+        with ledger.node(name) as metrics:
+            metrics.append(Metric.judge(name, 1.0, maximum=maximum))
+    ledger.check("noise", "as before", [Metric.judge("noise", 1.0)])
+    assert [node.check for node in ledger.done] == [None, "in_spec", "out_of_spec", None]
+    assert [line_of(node).split()[0] for node in ledger.done] == ["✓", "✓", "✗", "✓"]
+    assert ledger.verdict() is Verdict.OUT_OF_SPEC
 
 
 @pytest.mark.parametrize("verdict", [Verdict.OK, Verdict.DRIFT])

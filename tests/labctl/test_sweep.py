@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from processes import LIMIT_S, gone, wait_for
-from sweep_material import Counting, Deadly, points
+from sweep_material import Counting, Deadly, Named, points
 
 from labctl.errors import DiskFull, SchedulerSilent, UsageError, WorkerLost
 from labctl.studies.sweep import in_this_process, on_cluster, on_processes, score, sweep
@@ -100,6 +100,17 @@ def test_cluster_without_dask_says_what_to_install(monkeypatch: pytest.MonkeyPat
     with pytest.raises(UsageError, match="Dask") as error:
         list(on_cluster("tcp://localhost:1")(Counting({}, "ideal"), points(1)))
     assert "labctl[cluster]" in error.value.hint
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals to processes")
+def test_ctrl_c_ends_the_points_of_workers_and_lets_none_speak(capfd: pytest.CaptureFixture[str]) -> None:
+    results = on_processes(1)(Named({}, "ideal"), points(1))
+    _, waits = next(results)
+    os.kill(int(waits), signal.SIGINT)  # type: ignore[call-overload]
+    assert list(results) == []
+    with pytest.raises(KeyboardInterrupt):
+        list(on_processes(1)(Named({}, "ideal", interrupted=0), points(1)))
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("address", ["nonsense", "tcp://", "tcp://host", "tcp://host:port", "tcp://host:99999", ""])

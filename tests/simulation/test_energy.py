@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from calibration.errors import OutOfDomain
 from simulation.energy.constants import Constant, load_components
-from simulation.energy.machine import Machine, PhotonLaw
+from simulation.energy.machine import Machine, PhotonLaw, Words
 from simulation.energy.operations import MatrixProduct, Operations, count_operations
 from simulation.energy.pricing import PER_BIT, WRITE_TIME, limits, price_digital, price_optical
 from simulation.energy.receiver import EFFICIENCY, LAW, NOISE, Receiver
@@ -362,10 +362,35 @@ def test_what_a_bit_costs_is_drawn_once_and_named_only_where_it_is_asked_for(tod
     assert ends[0] > scaled.total_j > ends[1]  # fewer bits: the steeper the rule, the less they cost
 
 
+def test_a_bill_of_mixed_bits_is_the_count_by_hand(today):
+    """The same product with inputs of 4 bits, weights of 6, outputs of 10: each converter by its own."""
+    operations = Operations(3, (MatrixProduct("layer", "linear", 3, 5, 2),))
+    machine = Machine(PhotonLaw(0.0), Words(4, 6, 10))
+    held = price_optical(operations, machine, today).by(lambda row: row.component)
+    assert held["memory"] == pytest.approx((4 * 30 + 10 * 6) * 0.103e-12)
+    assert held["DAC"] == pytest.approx(30 * 5.2e-12 / 2**4)
+    assert held["modulator"] == pytest.approx(30 * 0.336e-12 * 4 / 8)
+    assert held["ADC"] == pytest.approx(24 * 3e-12 * 2**2)
+    written = price_optical(operations, replace(machine, weights="reloaded"), today).by(lambda row: row.component)
+    assert written["weight load"] == pytest.approx(6 * 10 * 3.9e-12 + 20 * (5.2e-12 / 4 + 0.336e-12 * 6 / 8))
+    rate = today["clock.rate"].value
+    assert limits(operations, machine, today).memory_bits_per_s == pytest.approx(rate * (4 * 5 + 10 * 4))
+
+
+def test_words_of_one_length_cost_what_the_one_number_costs(today):
+    operations = operations_of(GPTConfig(300, 16, 32, 3, 4))
+    for usage in ({}, {"weights": "reloaded"}):
+        one, three = (replace(MACHINE, bits=bits, **usage) for bits in (6, Words(6, 6, 6)))
+        assert price_optical(operations, one, today).rows == price_optical(operations, three, today).rows
+        assert limits(operations, one, today) == limits(operations, three, today)
+
+
 @pytest.mark.parametrize("bits", [0, -1, 33, 6.5])
 def test_words_of_no_bits_are_refused(bits):
     with pytest.raises(OutOfDomain, match="not a number of bits"):
         replace(MACHINE, bits=bits)
+    with pytest.raises(OutOfDomain, match="not a number of bits"):
+        Words(8, bits, 8)
 
 
 def test_a_rule_by_which_more_bits_may_cost_less_is_refused(today):

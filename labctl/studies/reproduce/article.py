@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -14,12 +13,13 @@ from typing import Any
 
 import simulation.energy
 from labctl.archive.atomic import storage
+from labctl.durations import in_words
 from labctl.lab import Lab
 from labctl.resources import data_path, shipped_model
 from labctl.studies.alone import alone
 from labctl.studies.reproduce import experiment, judge, language, price
 from labctl.studies.reproduce.form import Form
-from labctl.studies.reproduce.kept import kept
+from labctl.studies.reproduce.kept import Kept, kept
 from labctl.studies.reproduce.verdict import Judged
 from labctl.studies.sweep import Compute
 from simulation.light import coarse
@@ -64,13 +64,24 @@ class Reproduction:
     sections
         In the article's order.
     seconds
-        That this call took.
+        By part: that it took to compute, in whichever calls that was.
+    seconds_now
+        Of them, those of this call.
     """
 
     form: Form
     parts: dict[str, dict[str, Any]]
     sections: tuple[Section, ...]
-    seconds: float
+    seconds: dict[str, float]
+    seconds_now: float
+
+    @property
+    def took(self) -> str:
+        """How long computing took, and how much of that was now, in words."""
+        whole, now = sum(self.seconds.values()), self.seconds_now
+        if not now:
+            return f"computed before, in {in_words(whole)}"
+        return f"computed in {in_words(whole)}" + (f", {in_words(now)} of it now" if now < whole else "")
 
     def counted(self) -> Counter[str]:
         """How often each verdict was given."""
@@ -79,11 +90,13 @@ class Reproduction:
     def document(self) -> dict[str, Any]:
         """JSON."""
         return {
-            "schema": "labctl.reproduction/1",
+            "schema": "labctl.reproduction/2",
             "article": ARTICLE,
             "form": self.form.about(),
             "code": code_version(),
-            "seconds": self.seconds,
+            "seconds": sum(self.seconds.values()),
+            "seconds_now": self.seconds_now,
+            "seconds_by_part": self.seconds,
             "verdicts": dict(self.counted()),
             "figures": [
                 {"name": s.name, "title": s.title, "part": s.part, "claims": [asdict(each) for each in s.judged]}
@@ -167,21 +180,20 @@ def reproduce(lab: Lab, form: Form, models: Sequence[Path], folder: Path, comput
     StorageError
         When something cannot be written.
     """
-    began = time.monotonic()
     with ExitStack() as held:
         with storage(folder, "making a folder"):
             folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(alone(folder, "reproducing an article"))
-        parts = dict(_parts(lab, form, models, folder, compute))
+        found = dict(_parts(lab, form, models, folder, compute))
+    parts = {name: each.part for name, each in found.items()}
     sections = tuple(
         Section(name, title, what, part, tuple(judges(parts[part]))) for name, title, what, part, judges in FIGURES
     )
-    return Reproduction(form, parts, sections, time.monotonic() - began)
+    seconds = {name: each.seconds for name, each in found.items()}
+    return Reproduction(form, parts, sections, seconds, sum(each.seconds_now for each in found.values()))
 
 
-def _parts(
-    lab: Lab, form: Form, models: Sequence[Path], folder: Path, compute: Compute
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def _parts(lab: Lab, form: Form, models: Sequence[Path], folder: Path, compute: Compute) -> Iterator[tuple[str, Kept]]:
     """In the order in which they are computed: what takes seconds first."""
     home, code = folder / "parts" / form.name, code_version() + _sources(*COMPUTING)
     family = {"models": [file_digest(path) for path in models], "code": code, "tokens": form.tokens}

@@ -6,8 +6,11 @@ article's: what its errors amount to was chosen by whoever wrote its station fil
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,7 @@ from labctl.nodes.node import Setting
 from labctl.nodes.registration import REGISTRATION_NODE
 from labctl.nodes.registry import with_parents
 from labctl.nodes.validation import VALIDATION_NODE, Validated, validation_of
+from labctl.osal import PART, is_attended, stops
 from labctl.resources import shipped_model
 from labctl.studies.reproduce.form import Form
 from labctl.studies.sample import sample
@@ -116,7 +120,34 @@ def _whole(runs: Path) -> Path | None:
 def _labctl(lab: Lab, *arguments: str) -> int:
     """Exit code of a command of this program, which speaks on stderr."""
     command = [sys.executable, "-m", "labctl", *arguments, "--json", *(["--quiet"] if lab.console.quiet else [])]
-    return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+    return ended(command)
+
+
+def ended(command: Sequence[str]) -> int:
+    """Exit code of a command that is a part of this one: a stop is let through to it, waited for, and told by us alone.
+
+    Ctrl-C comes to both from a terminal; any other stop comes to this process alone, and is handed on.
+
+    Raises
+    ------
+    KeyboardInterrupt, Terminated
+        When a stop was asked for; the command has ended by then.
+    """
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, PART: "1"}) as part:
+
+        def hand_on() -> None:
+            if stops.asked != signal.SIGINT or not is_attended():
+                part.send_signal(stops.asked or signal.SIGTERM)
+
+        with stops.graceful(hand_on):
+            try:
+                code = part.wait()
+            except KeyboardInterrupt:  # the second stop, which it obeys at once
+                hand_on()
+                part.wait()
+                raise
+    stops.heed()
+    return code
 
 
 def _calibration_of(run: Path, runs: Path) -> Calibration | None:

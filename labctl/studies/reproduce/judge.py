@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from labctl.studies.energy_claims import misses
 from labctl.studies.quantities import times
 from labctl.studies.reproduce.verdict import Judged, Ours, Published, judged
 from simulation.scaling.powerlaw import power_law
@@ -182,11 +183,11 @@ def _slope(bills: Sequence[Part]) -> Ours:
 def advantage(part: Part) -> Iterator[Judged]:
     """Digital over optical energy against model size, with both scenarios."""
     for claim in part["claims"]:
-        low, high = claim["published"]
+        low, high = claim["published"][0], claim["published"][1] or math.inf
         yield judged(
             f"Light is better by {claim['words']}{LIGHT_WORDS[claim['light']]}",
             Ours(claim["advantage"], claim["low"], claim["high"]),
-            Published(low, math.inf if high is None else high),
+            Published(low, high),
             times,
             f"{_at_the_table(claim['advantage'], low, high)}; against 300 fJ/MAC, components of {claim['scenario']}, "
             f"{claim['bits']} bits, arrays without limit, every matrix busy; 90 % with each "
@@ -202,13 +203,10 @@ LIGHT_WORDS = {
 }
 
 
-def _at_the_table(found: float, low: float, high: float | None) -> str:
+def _at_the_table(found: float, low: float, high: float) -> str:
     """Where the table's own constants lie, whatever their ranges."""
-    if found < low:
-        return f"the table's own values give {times(low / found)} less"
-    if high is not None and found > high:
-        return f"the table's own values give {times(found / high)} more"
-    return "the table's own values agree"
+    missed = misses(found, low, high)
+    return f"the table's own values give {missed}" if missed else "the table's own values agree"
 
 
 def four_bits(part: Part) -> Iterator[Judged]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from labctl.studies.energy import ARRAYS, CLAIMS, cost_of, published_costs, scenario
+from labctl.studies.energy import ARRAYS, cost_of, published_costs, scenario
+from labctl.studies.energy_claims import CLAIMS
 from labctl.studies.light import CLAIMED, LightSource, Measured, Stated
 from labctl.studies.traced import DIGITAL, operations_for
 from simulation.energy.machine import Machine

@@ -1,0 +1,40 @@
+"""Whatever has a list of names that it takes asks for the nearest one, in the same words everywhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from labctl.__main__ import main
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (("energy", "--shape", "gp2"), "gpt2"),
+        (("energy", "--shape", "Llama-3.1-70B-Instruct"), "llama-3.1-70b"),
+        (("energy", "--machine", "aoc"), "aoc-2025-48"),
+        (("energy", "--scenario", "tomorow"), ""),
+        (("energy", "--scenario", "tday"), "today"),
+        (("simulate", "ideal", "--encoding", "sgin-split", "--tokens", "8"), "sign-split"),
+        (("simulate", "ideal", "--encoding", "tiled-scale:32", "--tokens", "8"), "tiled-scales"),
+        (("simulate", "papre"), "paper"),
+        (("explain-exit", "E-USE-01"), "E-USE-001"),
+        (("errors", "E-CAL-05"), "E-CAL-005"),
+        (("calibrate", "drk"), "dark"),
+        (("plan", "mesure"), "measure"),
+        (("export", "latest", "--to", "nexs"), "nexus"),
+        (("devices", "list", "--role", "camra"), "camera"),
+        (("devices", "show", "slmm", "blank"), "slm"),
+        (("station", "show", "--bench", "moc"), "mock"),
+        (("station", "show", "--set", "layout.encoding=sgin-split"), "sign-split"),
+        (("station", "show", "--set", "layout.colums=8"), "layout.columns"),
+        (("train", "family", "--arms", "widht"), "width"),
+    ],
+)
+def test_a_mistyped_name_is_answered_with_the_nearest(
+    typed: tuple[str, ...], meant: str, capsys: pytest.CaptureFixture[str], tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(typed) == 2
+    said = capsys.readouterr().err
+    assert (f"did you mean {meant}?" in said) if meant else ("did you mean" not in said), said
