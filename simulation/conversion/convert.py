@@ -85,7 +85,6 @@ def _survey(head: bool, routing: Routing) -> None:
     for name, module in model.named_modules():
         _require_plain(name, module)
     routing.heads = frozenset() if head else frozenset(heads_of(model))
-    routing.expect_nothing()
     last = {id(module._parameters.get("weight")): name for name, module in model.named_modules()}
     for name, module in model.named_modules():
         if any(fnmatchcase(name, pattern) for pattern in routing.keep):
@@ -94,10 +93,10 @@ def _survey(head: bool, routing: Routing) -> None:
         elif name in routing.heads and isinstance(module, nn.Linear):
             done.digital[name] = "output head"
         elif isinstance(module, Product):
-            routing.expect_pair(name)
+            routing.prepared.expect_pair(name)
         elif (weight := _matrix(module)) is not None:
             if last[id(module._parameters["weight"])] == name:  # layers that share it are one matrix, by its last name
-                routing.expect_matrix(name or "weight", f"{name}.weight".removeprefix("."), weight)
+                routing.prepared.expect_matrix(name or "weight", f"{name}.weight".removeprefix("."), weight)
         elif _holds_parameters(module) and (why := _why(module)):
             done.digital[name] = why
 
