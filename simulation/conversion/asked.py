@@ -111,9 +111,9 @@ def ranges_of(stated: object, model: nn.Module) -> dict[str, Ranges]:
 
 
 def _are_ranges(each: Ranges) -> bool:
-    numbers = all(isinstance(value, Real) and not isinstance(value, bool) for value in (each.input, each.output))
-    whole = all(isinstance(value, Integral) and not isinstance(value, bool) for value in (each.steps, each.tile))
-    return numbers and whole and each.input > 0 and 0 < each.output < math.inf and each.steps >= 1 and each.tile >= 0
+    numbers = all(not isinstance(value, bool) and isinstance(value, Real) for value in (each.input, each.output))
+    whole = _whole(each.steps) >= 1 and _whole(each.tile) >= 0
+    return numbers and whole and each.input > 0 and 0 < each.output < math.inf
 
 
 def states_of(stated: object, model: nn.Module) -> dict[str, tuple[int, int, int]]:
@@ -145,8 +145,13 @@ def states_of(stated: object, model: nn.Module) -> dict[str, tuple[int, int, int
 def _is_state(each: object) -> bool:
     if not isinstance(each, list | tuple) or len(each) != 3:
         return False
-    whole = all(isinstance(value, Integral) and not isinstance(value, bool) and value >= 0 for value in each)
-    return whole and max(each[:2]) < 1 << 32
+    first, second, calls = map(_whole, each)
+    return 0 <= first < 1 << 32 and 0 <= second < 1 << 32 and calls >= 0
+
+
+def _whole(stated: object) -> int:
+    """A whole number; -1 for anything else."""
+    return int(stated) if not isinstance(stated, bool) and isinstance(stated, Integral) else -1
 
 
 def seed_of_noise(stated: object) -> int:
@@ -157,8 +162,8 @@ def seed_of_noise(stated: object) -> int:
     OutOfDomain
         For anything else.
     """
-    if not isinstance(stated, bool) and isinstance(stated, Integral) and int(stated) >= 0:
-        return int(stated)
+    if (seed := _whole(stated)) >= 0:
+        return seed
     raise OutOfDomain("a seed is a whole number from 0 on", expected="0, 1, 2, …", seen=repr(stated), hint="seed=0")
 
 

@@ -116,6 +116,8 @@ class Routing:
         As above.
     heads
         Names of the modules that give the logits, and stay digital.
+    tables
+        Those of them that are embeddings: what else is multiplied in them than their table is no head.
     prepared
         What there is of light.
     """
@@ -123,6 +125,7 @@ class Routing:
     def __init__(self, model: nn.Module, light: Light, keep: tuple[str, ...], survey: Survey) -> None:
         self.model, self.keep, self.conversion = model, keep, Conversion()
         self.heads: frozenset[str] = frozenset()
+        self.tables: frozenset[str] = frozenset()
         self.prepared = Prepared(light.matrix, light.pair, self.conversion)
         self._survey = survey
         self._here = _Here([])
@@ -349,7 +352,7 @@ class Routing:
         names = (name, frame.name)
         if any(fnmatchcase(each, pattern) for each in names for pattern in self.keep):
             why = "kept by request"
-        elif self.heads.intersection(names):
+        elif name in self.heads or (frame.name in self.heads and frame.name not in self.tables):
             why = "output head"
         else:
             return False

@@ -90,6 +90,35 @@ def test_head_put_in_the_place_of_another_stays_digital(optical: Model) -> None:
     assert optical_report(optical).digital_macs["head"] == 12 * 8 * 20
 
 
+class Adapter(nn.Module):
+    """Beside a layer two thin ones; what asks for its weight gets that of the layer."""
+
+    def __init__(self, base: nn.Linear | nn.Embedding, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.base, self.down, self.up = base, nn.Parameter(torch.randn(inputs, 2)), nn.Linear(2, outputs)
+
+    @property
+    def weight(self) -> Tensor:
+        return self.base.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.base(x) + self.up((x if x.is_floating_point() else self.base(x)) @ self.down)
+        return found
+
+
+@pytest.mark.parametrize("is_later", [True, False])
+def test_adapter_of_a_head_is_head_and_that_of_an_embedding_is_none(is_later: bool) -> None:
+    model = opticalize(Model(), "ideal") if is_later else Model()
+    model.head, model.embedding = Adapter(model.head, 8, 20), Adapter(model.embedding, 8, 8)  # type: ignore[assignment]
+    optical = model if is_later else opticalize(model, "ideal")
+    optical(TOKENS)
+    found = optical_report(optical)
+    heads = {name: macs for name, macs in found.digital_macs.items() if found.digital[name] == "output head"}
+    assert heads == {"head.base": 12 * 160, "head.down": 12 * 16, "head.up": 12 * 40}
+    lit = {name: tally.macs for name, tally in found.layers.items() if tally.macs}
+    assert lit == of_blocks("0", "1") | {"embedding.down": 12 * 16, "embedding.up": 12 * 16}
+
+
 def test_block_that_is_added_has_names_and_noise_of_its_own(optical: Model) -> None:
     """Also a copy of one in light, which would bring the noise of that one along."""
     optical.blocks.append(copy.deepcopy(optical.blocks[0]))
