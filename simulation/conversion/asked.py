@@ -217,7 +217,7 @@ def _tensors(model: nn.Module) -> list[str]:
     """Names that the matrices in parameters, buffers and constants have; a bias of torch's own layers is in none."""
     found = []
     for name, module in model.named_modules(remove_duplicate=False):
-        for key in (*module._parameters, *module._buffers, *constants_of(module)):
+        for key in (*module._parameters.keys(), *module._buffers.keys(), *constants_of(module)):
             if key != "bias" or not type(module).__module__.startswith("torch.nn."):
                 whole = f"{name}.{key}".removeprefix(".")
                 found.append(whole.removesuffix("weight").rstrip("._") or whole)
