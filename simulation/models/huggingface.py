@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from calibration.errors import ArtefactError
 from simulation.models import rope_factors
@@ -36,17 +36,17 @@ ANSWER_S = 5.0
 """Within which the hub is to answer; its library alone would ask twelve times in a minute."""
 
 
-def load_folder(path: Path) -> Language:
+def load_folder(path: Path, to_score: bool = True) -> Language:
     """A folder as the library saves it; safetensors only.
 
     Raises
     ------
     ArtefactError
     """
-    return _load(path, path.name, require_sound_folder(path), local_files_only=True)
+    return _load(path, path.name, require_sound_folder(path), to_score, local_files_only=True)
 
 
-def load_gguf(path: Path) -> Language:
+def load_gguf(path: Path, to_score: bool = True) -> Language:
     """A GGUF file, whose weights become float32.
 
     Raises
@@ -55,10 +55,10 @@ def load_gguf(path: Path) -> Language:
     """
     held = require_sound_gguf(path)
     needed_package("gguf", path)
-    return _load(path, path.stem, held, gguf_file=path.name, local_files_only=True)
+    return _load(path, path.stem, held, to_score, gguf_file=path.name, local_files_only=True)
 
 
-def load_from_hub(name: str) -> Language:
+def load_from_hub(name: str, to_score: bool = True) -> Language:
     """By its name there; safetensors only. A copy that the library has kept will do where the hub does not answer.
 
     Raises
@@ -74,7 +74,7 @@ def load_from_hub(name: str) -> Language:
         ) from error
     endpoint = str(import_module("huggingface_hub.constants").ENDPOINT)
     if _answers(endpoint):
-        return _load(name, name, None)
+        return _load(name, name, None, to_score)
     if not isinstance(hub.try_to_load_from_cache(name, "config.json"), str):
         raise not_loaded(
             name,
@@ -83,7 +83,7 @@ def load_from_hub(name: str) -> Language:
             "nothing there, and no answer",
             "check the path, or the network and HF_HUB_OFFLINE",
         )
-    return _load(name, name, None, local_files_only=True)
+    return _load(name, name, None, to_score, local_files_only=True)
 
 
 def _answers(endpoint: str) -> bool:
@@ -109,7 +109,7 @@ def model_of(config: Mapping[str, Any]) -> nn.Module:
     return model.float()
 
 
-def _load(source: Path | str, name: str, held: Holdings | None, **options: Any) -> Language:
+def _load(source: Path | str, name: str, held: Holdings | None, to_score: bool, **options: Any) -> Language:
     where = str(source)
     for variable in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
         os.environ.setdefault(variable, HUB_TIMEOUT_S)
@@ -121,7 +121,9 @@ def _load(source: Path | str, name: str, held: Holdings | None, **options: Any) 
     _require_finite(where, model)
     config: Any = model.config
     limit, vocabulary = int(getattr(config, "max_position_embeddings", CONTEXT_MAX)), int(config.vocab_size)
-    _require_running(where, model.eval(), max(1, min(limit, TRIED)), vocabulary)
+    logits = _logits_of_two(where, model.eval(), max(1, min(limit, TRIED)), vocabulary)
+    if to_score:
+        _require_blind(where, model, logits)
     require_own_vocabulary(where, tokenizer, config, vocabulary)
     encode = _encoder(where, tokenizer, vocabulary)
     return Language(name, model, encode, min(limit, CONTEXT_MAX), vocabulary, getattr(tokenizer, "unk_token_id", None))
@@ -228,10 +230,10 @@ def _require_finite(where: str, model: nn.Module) -> None:
             raise not_loaded(where, f"weights of {name} are not finite", "finite numbers", "NaN or infinite")
 
 
-def _require_running(where: str, model: nn.Module, tokens: int, vocabulary: int) -> None:
-    """A few tokens go through: a model whose sizes do not belong together is found here, and not in a measurement.
+def _logits_of_two(where: str, model: nn.Module, tokens: int, vocabulary: int) -> Tensor:
+    """(2, tokens, V) of two rows that differ in the last token.
 
-    So is one that sees what it is to say next, as a model of masked words does: its perplexity would say nothing.
+    A model whose sizes do not belong together is found here, and not in a measurement.
     """
     pad = getattr(model.config, "pad_token_id", None)
     usable = [token for token in range(min(vocabulary, tokens + 2)) if token != pad] or [0]
@@ -239,13 +241,18 @@ def _require_running(where: str, model: nn.Module, tokens: int, vocabulary: int)
     ids[1, -1] = usable[-1] if usable[-1] != int(ids[0, -1]) else usable[0]
     try:
         with torch.no_grad():
-            logits = model(ids).logits
+            logits: Tensor = model(ids).logits
     except Exception as error:  # whatever its sizes lead to
         raise not_loaded(
             where, "the model cannot be run", f"{tokens} tokens in, their logits out", str(error)[:300]
         ) from error
     if not bool(logits.isfinite().all()):
         raise not_loaded(where, "the model answers with what is no number", "finite logits", "NaN or infinite")
+    return logits
+
+
+def _require_blind(where: str, model: nn.Module, logits: Tensor) -> None:
+    """Refuse a model that sees what it is to say next, as one of masked words does: its perplexity says nothing."""
     before, after = logits[:, :-1]
     if float((before - after).abs().max() if before.numel() else 0.0) > ROUNDED * float(logits.abs().max()):
         raise not_loaded(

@@ -124,6 +124,7 @@ def test_model_that_sees_what_it_is_to_predict_is_refused(tmp_path):
     with pytest.raises(ArtefactError, match="sees the tokens") as caught:
         load_language(tmp_path)
     assert caught.value.seen.startswith("BertLMHeadModel")
+    assert load_language(tmp_path, to_score=False).vocabulary == 100
 
 
 @pytest.mark.parametrize("context", [1, 2, 3, 64])
