@@ -40,6 +40,7 @@ REACH = {"each": 1, "band": 3}  # how far away the outputs are of which each pai
 FULL_OUTPUTS = 8  # most outputs for which that is so of all pairs
 BANDED_OUTPUTS = 64  # most outputs for which more than neighbours are looked at
 COSINES = 9
+SAME = 1e-9  # of the largest weight, by which others are the same
 PRIOR = 0.3  # width that a block starts from [1]
 WIDTHS = 1e-6, 3.0
 STEPS = 25
@@ -69,6 +70,17 @@ class Estimate:
     extra_width: float = 0.0
 
 
+def _in_proportion(weights: Float) -> bool:
+    """Whether every row of a matrix (M, N) is a multiple of one; an output without weights has no light but others'."""
+    squares = (weights**2).sum(axis=1)
+    if not squares.min():
+        return False
+    row = weights[np.argmax(squares)]
+    size = float(row @ row)
+    rest = weights - np.outer(weights @ row / size, row)
+    return bool(np.abs(rest).max() <= SAME * np.abs(weights).max())
+
+
 class AllOutputs:
     """Deviations of a gain matrix when every output is read in every row.
 
@@ -92,6 +104,7 @@ class AllOutputs:
         apart = np.abs(np.subtract.outer(np.arange(self.m), np.arange(self.m)))
         self.pairs = {"all": np.argwhere(apart > 0)}
         self.pairs |= {b: np.argwhere((apart > 0) & (apart <= reach)) for b, reach in REACH.items()}
+        self.in_proportion = _in_proportion(weights)
 
     def gains(self) -> list[str]:
         """Names of the gain structures that this number of outputs and inputs can distinguish."""
@@ -100,8 +113,12 @@ class AllOutputs:
         return [*names, "full"] if self.m > 1 else names
 
     def crosstalks(self) -> list[str]:
-        """Names of the crosstalk structures that can be distinguished; with one output there is only ``"none"``."""
-        if self.m == 1:
+        """Names of the crosstalk structures that can be distinguished.
+
+        With one output there is only ``"none"``, and where the weights of all outputs are in proportion, as with one
+        input: what another output gives is then as if an output had another gain.
+        """
+        if self.m == 1 or self.in_proportion:
             return ["none"]
         if self.m == 2:
             return ["none", "neighbours"]

@@ -286,7 +286,8 @@ class Selector:
         names = self.design.gains() if subject == "gain" else self.design.crosstalks()
         other = [n for n in names if (_nested(name, n) if subject == "gain" else n != name)]
         if not other:
-            why = "one detector cannot tell crosstalk from gain" if subject == "crosstalk" else "no other to choose"
+            alike = "outputs whose weights are in proportion" if len(self.omega) > 1 else "one detector"
+            why = f"{alike} cannot tell crosstalk from gain" if subject == "crosstalk" else "no other to choose"
             return Choice(name, "none", 0.0, 1.0, name, why)
         keys = [(n, chosen.crosstalk) if subject == "gain" else (chosen.gain, n) for n in other]
         tests = [self.test(chosen.key, key) for key in keys]

@@ -82,6 +82,7 @@ def scaling(
     from simulation.benches.opening import open_bench
     from simulation.scaling.points import PointStore
 
+    _require_use(sweep, law, text)
     _require_outputs(output, report, law, [*(model or []), text])
     bench = any_machine_of(machine, runs)
     if law.arms is not None:
@@ -104,6 +105,21 @@ def scaling(
         _show(lab, found)
     written = str(page if report else numbers)
     lab.console.result(document, f"{lab.console.laid_out(*_needs(found))}\n{written}" if lab.console.quiet else written)
+
+
+def _require_use(sweep: SweepOptions, law: LawOptions, text: Path | None) -> None:
+    """Refuse options that would do nothing: those of a sweep where none is made, and the other way round."""
+    from labctl.errors import UsageError
+
+    if law.arms is None:
+        options: dict[str, object] = {"--beside": law.beside}
+        owner, hint = "--arms", "--arms FOLDER --beside TEXT"
+    else:
+        owner, hint = "a sweep", "leave it out; --beside and --document-tokens say what models of arms read"
+        options = {"--text": text, "--photons-per-mac": sweep.photons, "--tolerance": sweep.tolerance}
+    if said := [name for name, value in options.items() if value]:
+        what = f"{' and '.join(said)} would do nothing without {owner}"
+        raise UsageError(what, expected=owner, seen=", ".join(said), hint=hint)
 
 
 def _require_outputs(output: Path, report: bool, law: LawOptions, read: list[Path | None]) -> None:

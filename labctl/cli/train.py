@@ -96,6 +96,7 @@ def train(
     from simulation.models.checkpoint import load_checkpoint
     from simulation.models.text import load_texts
 
+    _require_use(products, arms, seed)
     _check(products, start, output, arms)
     if arms.arms is not None:
         require_output_folder(output)
@@ -122,6 +123,26 @@ def train(
     _show(lab, records)
 
 
+def _require_use(products: ProductOptions, arms: ArmOptions, seed: int) -> None:
+    """Refuse options that would do nothing, since they belong to another that was not given."""
+    from labctl.errors import UsageError
+
+    of_arms = {"--replicas": arms.replicas, "--tokens-per-parameter": arms.tokens_per_parameter}
+    usual = {"--replicas": ArmOptions.replicas, "--tokens-per-parameter": ArmOptions.tokens_per_parameter}
+    without: dict[str, dict[str, object]] = {
+        "--qat": {} if products.qat else {"--bits": products.bits, "--running-ranges": products.running},
+        "--calibration": {} if products.calibration is not None else {"--photons-per-mac": products.photons},
+        "--arms": {} if arms.arms is not None else {k: value for k, value in of_arms.items() if value != usual[k]},
+    }
+    for owner, options in without.items():
+        if said := [name for name, value in options.items() if value]:
+            what = f"{' and '.join(said)} would do nothing without {owner}"
+            raise UsageError(what, expected=owner, seen=", ".join(said), hint=f"give {owner}, or leave it out")
+    if arms.arms is not None and seed:
+        what = "each replica of an arm has a seed of its own, from 0 on"
+        raise UsageError(what, seen=f"--seed {seed}", hint="--replicas 3")
+
+
 def _check(products: ProductOptions, start: Path | None, output: Path, arms: ArmOptions) -> None:
     """Refuse what cannot be one training."""
     from labctl.errors import UsageError
@@ -140,8 +161,6 @@ def _check(products: ProductOptions, start: Path | None, output: Path, arms: Arm
             seen="no checkpoint to start from",
             hint=f"labctl train float.safetensors, then labctl train {output} --start float.safetensors",
         )
-    if products.bits is not None and not products.qat:
-        raise UsageError("bits are those of quantisation-aware training", expected="--qat", seen="--bits", hint="--qat")
     if len(products.asked) > 1:
         what = f"{' and '.join(products.asked)} are separate trainings"
         raise UsageError(what, hint="one first, then --start its result")

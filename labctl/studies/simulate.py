@@ -44,6 +44,11 @@ from simulation.models.text import pydoc_text
 from simulation.scaling.parts import DRAWN, OPTICAL, PartStore, Subject, batches_of
 from simulation.scaling.points import DIGITAL, INT8
 
+UNKNOWN = 0.02
+"""Share of a text in words that a tokenizer does not know, from which on it is said."""
+ROUNDING = 1e-5
+"""Of a perplexity."""
+
 
 @dataclass(frozen=True)
 class TextTokens:
@@ -321,7 +326,7 @@ def simulate(
         uncounted=[f"{name}: {parts.digital[name]}" for name in parts.uncounted],
         by_elements=sum(parts.by_elements.values()) / parts.macs if parts.macs else None,
         batch=parts.batch,
-        remarks=list(_remarks(language, digital, parts)),
+        remarks=list(_remarks(language, digital, parts, text.ids)),
         seed=seed,
         clip=list(bench.clip),
         context=window,
@@ -369,8 +374,13 @@ def _stderr(found: Scored) -> float:
     return found.ppl * found.stderr
 
 
-def _remarks(language: Language, digital: Scored, parts: OpticalReport) -> Iterator[str]:
-    if digital.ppl > language.vocabulary:
+def _remarks(language: Language, digital: Scored, parts: OpticalReport, ids: Sequence[int]) -> Iterator[str]:
+    if ids and (unknown := ids.count(language.unknown) / len(ids)) > UNKNOWN:
+        yield (
+            f"{100 * unknown:.0f} % of the text are words that the tokenizer does not know, all one token: the "
+            "perplexity is of what it knows, and of how often it knows nothing"
+        )
+    if digital.ppl > language.vocabulary * (1 + ROUNDING):
         yield (
             f"digitally the model does worse than guessing among its {language.vocabulary:,} tokens: its weights or "
             "its tokenizer may be of another model, or the text of another kind"

@@ -117,7 +117,7 @@ def operations_for(model: str | None, shape: str | None, tokens: int | None = No
         counted = count_operations(loaded, torch.zeros(1, length, dtype=torch.long), tokens=length)
         known = of_decoder(Decoder.of(config, path.stem), length)
         return replace(known, operations=counted)
-    language = load_language(str(model))
+    language = load_language(str(model), to_score=False)
     _require_no_recurrence(language)
     length = _length(language.name, tokens, language.context, language.context)
     counted = count_operations(language.model, torch.zeros(1, length, dtype=torch.long), tokens=length)

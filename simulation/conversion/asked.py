@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -11,6 +12,9 @@ from numbers import Integral, Real
 from torch import nn
 
 from calibration.errors import OutOfDomain
+from simulation.conversion.origins import constants_of
+from simulation.conversion.prepared import REPLICA
+from simulation.conversion.ranges import Ranges
 from simulation.light.optics import LEAST_PHOTONS, MOST_PHOTONS
 
 _OF_A_MODULE = re.compile(
@@ -57,8 +61,7 @@ def lights(stated: Mapping[str, float], model: nn.Module) -> dict[str, float]:
             seen="{}",
             hint="photons_per_mac=100.0",
         )
-    names = {name for name, _ in model.named_modules()} | set(_parameters(model))
-    others = [product for product in stated if product != OTHERS and _OF_A_MODULE.sub("", str(product)) not in names]
+    others = not_in(model, (product for product in stated if product != OTHERS))
     if others:
         raise OutOfDomain(
             "light is stated for products that the model does not have",
@@ -70,6 +73,87 @@ def lights(stated: Mapping[str, float], model: nn.Module) -> dict[str, float]:
     return {product: light_level(light) for product, light in stated.items()}
 
 
+def ranges_of(stated: object, model: nn.Module) -> dict[str, Ranges]:
+    """Ranges of products, each of which may be one of a model; none where None is stated.
+
+    Raises
+    ------
+    OutOfDomain
+        For what is no range, and for names of nothing in the model: its inputs would go unclipped without a word.
+    """
+    if stated is None:
+        return {}
+    if not isinstance(stated, Mapping):
+        raise OutOfDomain(
+            "ranges are stated by the names of products",
+            expected="what observe returns, or a dict of Ranges",
+            seen=f"{type(stated).__name__} {str(stated)[:60]!r}",
+            hint="ranges=observe(model, batches)",
+        )
+    for name, each in stated.items():
+        if not isinstance(each, Ranges) or not _are_ranges(each):
+            raise OutOfDomain(
+                "a range of operands is two positive numbers, and how many steps a converter has",
+                device=str(name),
+                expected="Ranges(input > 0, 0 < output < inf, steps ≥ 1, tile ≥ 0)",
+                seen=repr(each)[:120],
+                hint="ranges=observe(model, batches)",
+            )
+    if others := not_in(model, stated):
+        raise OutOfDomain(
+            "ranges are stated of products that the model does not have",
+            device=type(model).__name__,
+            expected="names of this model's products",
+            seen=", ".join(map(str, others[:3])) + (f" and {len(others) - 3} more" if len(others) > 3 else ""),
+            hint="ranges=observe(model, batches) of this model",
+        )
+    return dict(stated)
+
+
+def _are_ranges(each: Ranges) -> bool:
+    numbers = all(not isinstance(value, bool) and isinstance(value, Real) for value in (each.input, each.output))
+    whole = _whole(each.steps) >= 1 and _whole(each.tile) >= 0
+    return numbers and whole and each.input > 0 and 0 < each.output < math.inf
+
+
+def states_of(stated: object, model: nn.Module) -> dict[str, tuple[int, int, int]]:
+    """The state of the noise of products, each of which may be one of a model.
+
+    Raises
+    ------
+    OutOfDomain
+    """
+    is_one = isinstance(stated, Mapping) and all(_is_state(each) for each in stated.values())
+    if not isinstance(stated, Mapping) or not is_one:
+        raise OutOfDomain(
+            "this is no state of noise",
+            expected="what optical_state returned: three whole numbers from 0 on for each product",
+            seen=repr(stated)[:120],
+            hint="load_optical_state(optical, state)",
+        )
+    if others := not_in(model, stated):
+        raise OutOfDomain(
+            "the state is of another model",
+            device=type(model).__name__,
+            expected="names of this model's products",
+            seen=", ".join(map(str, others[:3])),
+            hint="load it into the model that it was taken from, or a copy",
+        )
+    return {name: (int(first), int(second), int(calls)) for name, (first, second, calls) in stated.items()}
+
+
+def _is_state(each: object) -> bool:
+    if not isinstance(each, list | tuple) or len(each) != 3:
+        return False
+    first, second, calls = map(_whole, each)
+    return 0 <= first < 1 << 32 and 0 <= second < 1 << 32 and calls >= 0
+
+
+def _whole(stated: object) -> int:
+    """A whole number; -1 for anything else."""
+    return int(stated) if not isinstance(stated, bool) and isinstance(stated, Integral) else -1
+
+
 def seed_of_noise(stated: object) -> int:
     """A whole number from 0 on.
 
@@ -78,8 +162,8 @@ def seed_of_noise(stated: object) -> int:
     OutOfDomain
         For anything else.
     """
-    if not isinstance(stated, bool) and isinstance(stated, Integral) and int(stated) >= 0:
-        return int(stated)
+    if (seed := _whole(stated)) >= 0:
+        return seed
     raise OutOfDomain("a seed is a whole number from 0 on", expected="0, 1, 2, …", seen=repr(stated), hint="seed=0")
 
 
@@ -108,7 +192,7 @@ def patterns(keep: Iterable[str] | str, model: nn.Module) -> tuple[str, ...]:
         When one names nothing: what was to stay digital would go into light without a word.
     """
     keep = tuple(keep) if isinstance(keep, Iterable) and not isinstance(keep, str) else (keep,)
-    names = [*(name for name, _ in model.named_modules() if name), *_parameters(model)]
+    names = [*(name for name, _ in model.named_modules() if name), *_tensors(model)]
     for pattern in keep:
         if not isinstance(pattern, str) or not pattern or not any(_means(pattern, name) for name in names):
             near = difflib.get_close_matches(str(pattern), names, n=3, cutoff=0.3) or names[:3]
@@ -122,10 +206,22 @@ def patterns(keep: Iterable[str] | str, model: nn.Module) -> tuple[str, ...]:
     return keep
 
 
-def _parameters(model: nn.Module) -> list[str]:
-    """Names of parameters, and those that their matrices have."""
-    whole = [name for name, _ in model.named_parameters(remove_duplicate=False)]
-    return [*(name.removesuffix("weight").rstrip("._") or name for name in whole), *whole]
+def not_in(model: nn.Module, products: Iterable[object]) -> list[object]:
+    """Those that cannot be a product of a model, whichever it finds when it runs."""
+    names = {name for name, _ in model.named_modules()} | set(_tensors(model))
+    places = {each: _OF_A_MODULE.sub("", str(each).partition(REPLICA)[0]) for each in products}
+    return [each for each, place in places.items() if not isinstance(each, str) or place not in names]
+
+
+def _tensors(model: nn.Module) -> list[str]:
+    """Names that the matrices in parameters, buffers and constants have; a bias of torch's own layers is in none."""
+    found = []
+    for name, module in model.named_modules(remove_duplicate=False):
+        for key in (*module._parameters.keys(), *module._buffers.keys(), *constants_of(module)):
+            if key != "bias" or not type(module).__module__.startswith("torch.nn."):
+                whole = f"{name}.{key}".removeprefix(".")
+                found.append(whole.removesuffix("weight").rstrip("._") or whole)
+    return found
 
 
 def _means(pattern: str, name: str) -> bool:

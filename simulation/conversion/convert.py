@@ -85,7 +85,7 @@ def _survey(head: bool, routing: Routing) -> None:
     for name, module in model.named_modules():
         _require_plain(name, module)
     routing.heads = frozenset() if head else frozenset(heads_of(model))
-    routing.expect_nothing()
+    routing.tables = frozenset(name for name in routing.heads if holds_table(model.get_submodule(name)))
     last = {id(module._parameters.get("weight")): name for name, module in model.named_modules()}
     for name, module in model.named_modules():
         if any(fnmatchcase(name, pattern) for pattern in routing.keep):
@@ -94,10 +94,10 @@ def _survey(head: bool, routing: Routing) -> None:
         elif name in routing.heads and isinstance(module, nn.Linear):
             done.digital[name] = "output head"
         elif isinstance(module, Product):
-            routing.expect_pair(name)
+            routing.prepared.expect_pair(name)
         elif (weight := _matrix(module)) is not None:
             if last[id(module._parameters["weight"])] == name:  # layers that share it are one matrix, by its last name
-                routing.expect_matrix(name or "weight", f"{name}.weight".removeprefix("."), weight)
+                routing.prepared.expect_matrix(name or "weight", f"{name}.weight".removeprefix("."), weight)
         elif _holds_parameters(module) and (why := _why(module)):
             done.digital[name] = why
 
@@ -168,13 +168,25 @@ def _require_plain(name: str, module: nn.Module) -> None:
 
 
 def heads_of(model: nn.Module) -> Iterator[str]:
-    """Names of what gives the logits: embeddings, whose table is one when it multiplies, and the model's own answer."""
+    """Names of what gives the logits: embeddings, whose table is one when it multiplies, and the model's own answer.
+
+    What an adapter puts into a head, or around it, is part of the head.
+    """
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     ask = getattr(model, "get_output_embeddings", None)
     own = ask() if callable(ask) else None
+    inside: list[str] = []
     for name, module in model.named_modules():
-        if id(getattr(module, "weight", None)) in tables or (own is not None and module is own):
+        is_head = id(getattr(module, "weight", None)) in tables or (own is not None and module is own)
+        if is_head and not holds_table(module):
+            inside.append(f"{name}.")
+        if is_head or name.startswith(tuple(inside)):
             yield name
+
+
+def holds_table(module: nn.Module) -> bool:
+    """Whether it is an embedding, or what an adapter has made of one: it multiplies by its table as a head alone."""
+    return any(isinstance(each, nn.Embedding) for each in module.modules())
 
 
 def _holds_parameters(module: nn.Module) -> bool:

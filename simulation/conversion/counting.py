@@ -192,6 +192,18 @@ def count_macs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: An
     return None if count is None else int(count(*args, **kwargs, out_val=out)) // 2
 
 
+def count_nested(func: Any, a: Any, b: Any = None, *_: Any) -> int | None:
+    """Multiply–accumulates of a product of nested tensors; None where nobody can tell.
+
+    Such tensors have no shape, but a table of shapes: a row for each of their tensors.
+    """
+    name = func._schema.name.partition("::")[2]
+    if name not in ("matmul", "bmm", "linear") or not isinstance(b, Tensor) or not a.is_nested:
+        return None
+    rows = b._nested_tensor_size()[:, -1] if b.is_nested else b.shape[0 if name == "linear" else -1]
+    return int((a._nested_tensor_size().prod(1) * rows).sum())
+
+
 def multiplies(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Does this call multiply at all? The sum of a table's rows does not, unless each has a weight.
 

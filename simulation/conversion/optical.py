@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -17,12 +18,23 @@ from simulation.benches.multiplier import Multiplier
 from simulation.benches.naming import named
 from simulation.benches.opening import Source, open_bench, require_known_light
 from simulation.benches.tiled import TiledBench
-from simulation.conversion.asked import OTHERS, light_level, lights, patterns, require_model, seed_of_noise
+from simulation.conversion.asked import (
+    OTHERS,
+    light_level,
+    lights,
+    not_in,
+    patterns,
+    ranges_of,
+    require_model,
+    seed_of_noise,
+    states_of,
+)
 from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.layers import OpticalMatrix, OpticalPair
+from simulation.conversion.prepared import REPLICA
 from simulation.conversion.ranges import Ranges
 from simulation.conversion.report import OpticalReport
-from simulation.conversion.routing import REPLICA, Routing
+from simulation.conversion.routing import Routing, routing_of
 from simulation.light.accounting import Tally
 from simulation.light.product import VARIANCES, Noise, Variance
 
@@ -97,8 +109,8 @@ def opticalize(
     ------
     OutOfDomain
         When there is no such encoding, variance or backend, the bench cannot do it, ``photons_per_mac`` is not a
-        positive number or is stated for products that the model does not have, or a pattern of ``keep`` names nothing
-        in it.
+        positive number, a seed no whole number, ``ranges`` are none, light or ranges are stated for products that the
+        model does not have, or a pattern of ``keep`` names nothing in it.
     ArtefactError
         When nothing goes by the name of the calibration, or its file is damaged.
     BadOperands
@@ -116,16 +128,18 @@ def opticalize(
     each = lights(photons_per_mac, model) if isinstance(photons_per_mac, Mapping) else {}
     even = None if photons_per_mac is None or isinstance(photons_per_mac, Mapping) else light_level(photons_per_mac)
     seed = seed_of_noise(seed)
+    device_seed = None if device_seed is None else seed_of_noise(device_seed)
+    clipped = ranges_of(ranges, model)
     if variance not in VARIANCES:
         raise OutOfDomain("no such variance", expected=" or ".join(VARIANCES), seen=str(variance))
     bench = open_bench(named(calibration), even, variance, encoding=encoding, device_seed=device_seed)
-    _require_same_tiles(bench, ranges or {})
+    _require_same_tiles(bench, clipped)
     keep = patterns(keep, model)
     benches = Benches(bench, backend)
     optical = shared_copy(model)
     for module in optical.modules():
         vars(module).pop("optical_layers", None)
-    layers = Layers(benches, seed, ranges or {}, each)
+    layers = Layers(benches, seed, clipped, each)
     layers.routing = convert(optical, layers, keep=keep, head=head)
     optical.optical_layers = layers  # type: ignore[assignment]
     return optical
@@ -148,12 +162,13 @@ def _require_same_tiles(bench: Multiplier, ranges: Mapping[str, Ranges]) -> None
 def optical_report(model: nn.Module) -> OpticalReport:
     """Say what `opticalize` turned optical, what stayed digital and why, and how much light the model has used.
 
-    Light is counted from `opticalize` or the last `reset_optical_report` on.
+    Light is counted from `opticalize` or the last `reset_optical_report` on. Of a part of such a model (a module of it,
+    or what a library took out of its wrapper) the report says what there is in that part, by the names of the whole.
 
     Raises
     ------
     OutOfDomain
-        For a model that is not optical.
+        For a model that is neither optical nor a part of one.
 
     Examples
     --------
@@ -165,30 +180,31 @@ def optical_report(model: nn.Module) -> OpticalReport:
     >>> found.optical, dict(found.digital), found.total.products
     (('0',), {'1': 'normalisation'}, 5)
     """
-    layers = layers_of(model)
-    tallies = {name: layer.tally.settle() for name, layer in layers.by_name.items()}
+    layers, part = _layers_and_part(model)
+    assert layers.routing is not None
+    done = layers.routing.conversion
+    names = _names_in(layers.routing, model, part)
+    optical = [name for name in done.optical if name in names]
+    tallies = {name: layers.by_name[name].tally.settle() for name in optical}
     total = Tally()
     for tally in tallies.values():
         total += tally
-    assert layers.routing is not None
-    done = layers.routing.conversion
-    uncounted = tuple(sorted(done.uncounted))
-    taken = tuple(layers.bench.not_measured(total)) if isinstance(layers.bench, ImportedBench) else ()
     return OpticalReport(
-        tuple(done.optical),
-        dict(done.digital),
-        dict(done.digital_macs),
-        uncounted,
+        tuple(optical),
+        {name: why for name, why in done.digital.items() if name in names},
+        {name: macs for name, macs in done.digital_macs.items() if name in names},
+        tuple(sorted(done.uncounted & names)),
         tallies,
         total,
-        taken,
+        tuple(layers.bench.not_measured(total)) if isinstance(layers.bench, ImportedBench) else (),
         BATCH if any(getattr(getattr(layers.bench, "optics", None), "spread", ())) else BATCH_SIZE,
-        {name: count for name, count in done.by_elements.items() if count},
+        {name: count for name, count in done.by_elements.items() if count and name in names},
+        part,
     )
 
 
 def reset_optical_report(model: nn.Module) -> None:
-    """Count photons, electrons and digital products anew.
+    """Count photons, electrons and digital products anew, of a part of a model those of the part.
 
     Examples
     --------
@@ -199,12 +215,13 @@ def reset_optical_report(model: nn.Module) -> None:
     >>> labctl.optical_report(optical).total.products
     0
     """
-    layers = layers_of(model)
-    for layer in layers.by_name.values():
-        layer.tally = Tally()
+    layers, part = _layers_and_part(model)
     assert layers.routing is not None
-    layers.routing.conversion.digital_macs.clear()
-    layers.routing.conversion.by_elements.clear()
+    names = _names_in(layers.routing, model, part)
+    for name in names & layers.by_name.keys():
+        layers.by_name[name].tally = Tally()
+    layers.routing.conversion.begin_anew(names)
+    layers.routing.prepared.let_go()
 
 
 def set_light(model: nn.Module, photons_per_mac: float, *, seed: int = 0) -> None:
@@ -229,7 +246,9 @@ def reseed(model: nn.Module, seed: int) -> None:
 
 def optical_state(model: nn.Module) -> dict[str, tuple[int, int, int]]:
     """State of the noise of every optical layer: its key and how much of it is used. JSON types."""
-    return {name: (*layer.noise.key, layer.noise.calls) for name, layer in layers_of(model).by_name.items()}
+    found = layers_of(model).by_name
+    gone = not_in(model, found)  # of modules that it had once
+    return {name: (*layer.noise.key, layer.noise.calls) for name, layer in found.items() if name not in gone}
 
 
 def load_optical_state(model: nn.Module, state: Mapping[str, tuple[int, int, int]]) -> None:
@@ -238,14 +257,14 @@ def load_optical_state(model: nn.Module, state: Mapping[str, tuple[int, int, int
     Raises
     ------
     OutOfDomain
-        When the model has other optical layers.
+        When the model has other optical layers, or it is no state.
     """
     layers = layers_of(model)
-    found = layers.by_name
-    if other := sorted(found.keys() - state.keys()):
+    found, state = layers.by_name, states_of(state, model)
+    if other := sorted(found.keys() - state.keys() - {*not_in(model, found)}):
         raise OutOfDomain("the state is of another model", expected=f"a layer {other[0]}", seen=f"{len(state)} others")
     for name, (first, second, calls) in state.items():
-        noise = Noise((int(first), int(second)), int(calls))
+        noise = Noise((first, second), calls)
         if name in found:
             found[name].noise = noise
         else:  # of a product that is found when the model runs
@@ -279,7 +298,7 @@ class Layers:
         self.bench = self._benches.bench
         self.waiting.clear()
         for name, layer in self.by_name.items():
-            layer.begin_anew(self._benches, self._noise(name))
+            layer.begin_anew(self._benches, self._noise(name, begins_anew=True))
 
     def matrix(self, name: str, weight: Tensor) -> OpticalMatrix:
         """A matrix on the bench."""
@@ -302,7 +321,7 @@ class Layers:
         self._seed = seed
         self.waiting.clear()
         for name, layer in self.by_name.items():
-            layer.noise = self._noise(name)
+            layer.noise = self._noise(name, begins_anew=True)
 
     def _leave(self, why: str, macs: int, here: str) -> None:
         assert self.routing is not None
@@ -322,8 +341,10 @@ class Layers:
             )
         return self._benches.at(light)
 
-    def _noise(self, name: str) -> Noise:
+    def _noise(self, name: str, begins_anew: bool = False) -> Noise:
         """Of the seed and the name alone, whichever product runs first."""
+        if name in self.by_name and not begins_anew:
+            return self.by_name[name].noise  # the model had it once: what was drawn is not drawn again
         if name in self.waiting:
             return self.waiting.pop(name)
         digest = hashlib.sha256(name.encode()).digest()[:8]
@@ -337,9 +358,48 @@ def layers_of(model: nn.Module) -> Layers:
     Raises
     ------
     OutOfDomain
-        For a model that is not optical.
+        For a model that is not optical, and for a part of one: its light is that of the whole.
     """
+    layers, part = _layers_and_part(model)
+    if part:
+        raise OutOfDomain(
+            "a part of a model in light has no light and no noise of its own",
+            device=part,
+            expected="the model that opticalize returned",
+            seen=f"{type(model).__name__}, a part of it",
+            hint="hand over the whole model; optical_report and reset_optical_report take a part, too",
+        )
+    return layers
+
+
+def _layers_and_part(model: nn.Module) -> tuple[Layers, str]:
+    """The optical layers that a model has, and its name in what `opticalize` returned; empty if it is just that."""
     found = getattr(model, "optical_layers", None)
-    if not isinstance(found, Layers):
-        raise OutOfDomain("the model is not optical", seen=type(model).__name__, hint="opticalize(model, calibration)")
-    return found
+    if isinstance(found, Layers):
+        return found, ""
+    routing = routing_of(model) if isinstance(model, nn.Module) else None
+    if routing is not None and isinstance(found := getattr(routing.model, "optical_layers", None), Layers):
+        for name, module in routing.model.named_modules():
+            if module is model:
+                return found, name
+    inside = [
+        name
+        for name, module in (model.named_modules() if isinstance(model, nn.Module) else ())
+        if isinstance(vars(module).get("optical_layers"), Layers)
+    ]
+    raise OutOfDomain(
+        "the model is not optical",
+        seen=f"{type(model).__name__}, in which {inside[0]} is" if inside else type(model).__name__,
+        hint=f"hand over its {inside[0]}" if inside else "opticalize(model, calibration)",
+    )
+
+
+def _names_in(routing: Routing, model: nn.Module, part: str) -> set[str]:
+    """Names of the products and modules of a part, and of the matrices that it shares with other parts."""
+    done = routing.conversion
+    names = {*done.optical, *done.digital, *done.digital_macs, *done.by_elements}
+    if not part:
+        return names
+    own, whole = {id(p) for p in model.parameters()}, dict(routing.model.named_parameters(remove_duplicate=False))
+    shared = {name for key, (name, _) in routing.prepared.matrices.items() if id(whole.get(key[0])) in own}
+    return {name for name in names if name in shared or re.match(re.escape(part) + r"(?![^.\[ ])", name)}

@@ -47,6 +47,8 @@ class OpticalReport:
     by_elements
         Names of modules → how often they multiplied two numbers that are summed with no other: gates, rotations of
         positions, gains. They are digital, and no multiply–accumulates: in no share.
+    part
+        Name of the part of the model that this is of; empty: of the whole.
     """
 
     optical: tuple[str, ...]
@@ -58,6 +60,7 @@ class OpticalReport:
     not_measured: tuple[str, ...] = ()
     batch: str = ""
     by_elements: Mapping[str, int] = field(default_factory=dict)
+    part: str = ""
 
     @property
     def share(self) -> float:
@@ -116,6 +119,7 @@ class OpticalReport:
         many, single = len(self.uncounted), sum(self.by_elements.values())
         more = f"; beside them what nobody can count, digital, in {many} place{'s' if many > 1 else ''}" if many else ""
         more += f"; and {single:.3g} multiplications element by element, digital" if single else ""
+        more += f"; in {self.part} alone, a part of the model" if self.part else ""
         if not self.macs:
             ran = f"nothing that can be counted has run{more}" if more else "nothing has run yet"
             return f"{len(self.optical)} in light, {len(self.digital)} digital; {ran}"

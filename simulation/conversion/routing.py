@@ -36,6 +36,7 @@ from simulation.conversion.origins import (
     modules_of,
     storage_of,
 )
+from simulation.conversion.prepared import REPLICA, Prepared
 from simulation.conversion.recomputed import follow_functions, may_be_recomputed
 from simulation.conversion.seeing import Products, is_elsewhere, light_here
 from simulation.models.gpt import Product
@@ -44,9 +45,6 @@ Matrix = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(x, weight, bias) → ``x @ weight.T + bias`` for x (…, K), weight (M, K) and bias (M,) or None."""
 Pair = Callable[[Tensor, Tensor], Tensor]
 """Multiplies (B, n, K) by (B, K, M)."""
-REPLICA = " in the replica on "
-"""Between a product's name and a device of `torch.nn.DataParallel`, on which it has noise and a tally of its own."""
-
 
 Survey = Callable[["Routing"], None]
 """Tells a `Routing` what there is in its model."""
@@ -118,15 +116,18 @@ class Routing:
         As above.
     heads
         Names of the modules that give the logits, and stay digital.
+    tables
+        Those of them that are embeddings: what else is multiplied in them than their table is no head.
+    prepared
+        What there is of light.
     """
 
     def __init__(self, model: nn.Module, light: Light, keep: tuple[str, ...], survey: Survey) -> None:
         self.model, self.keep, self.conversion = model, keep, Conversion()
         self.heads: frozenset[str] = frozenset()
-        self._light, self._survey = light, survey
-        self._matrices: dict[Any, tuple[str, Matrix]] = {}
-        self._expected: set[Any] = set()
-        self._pairs: dict[str, Pair] = {}
+        self.tables: frozenset[str] = frozenset()
+        self.prepared = Prepared(light.matrix, light.pair, self.conversion)
+        self._survey = survey
         self._here = _Here([])
         self._modules: list[nn.Module] = []
         self._holders: list[tuple[str, Mapping[str, Tensor | None]]] = []
@@ -140,6 +141,8 @@ class Routing:
 
         A weight that nobody knows would be taken for an operand that is new with every call.
         """
+        self.conversion.let_go()
+        self.prepared.expect_nothing()
         self._survey(self)
         for gone in {*self._modules} - {*modules}:
             _forget(gone)
@@ -158,6 +161,9 @@ class Routing:
             for name, module in self.model.named_modules()
             for held in (constants_of(module), module._buffers, module._parameters)
         ]
+        names = {name for name, _ in self.model.named_modules()}
+        parts = (f"{name}.{key}".removeprefix(".") for name, held in self._holders for key in held)
+        self.prepared.settle(names.union(parts))
         self._places, self._modules = [], modules
 
     def _look_again(self) -> None:
@@ -171,26 +177,9 @@ class Routing:
         for module in self.model.modules():
             _forget(module)
 
-    def expect_nothing(self) -> None:
-        """Prepare for nothing yet; what has run is not forgotten."""
-        self._expected.clear()
-
-    def expect_matrix(self, name: str, parameter: str, weight: Tensor) -> None:
-        """Prepare for a matrix (M, K) that is a whole parameter, or its transpose."""
-        key = key_of(Origin(parameter, weight), weight)
-        if key not in self._matrices:
-            self._found(key, name, weight)
-        self._expected.add(key)
-
-    def expect_pair(self, name: str) -> None:
-        """Prepare for a module that is a product of two operands."""
-        if name not in self._pairs:
-            self._pairs[name] = self._light.pair(name)
-            self.conversion.optical.append(name)
-
     def is_expected(self, origin: Origin, weight: Tensor) -> bool:
         """Is it the matrix of a linear layer?"""
-        return origin.parameter is not None and key_of(origin, weight) in self._expected
+        return self.prepared.is_expected(origin, weight)
 
     def begin(self, frame: _Frame, module: nn.Module | None = None) -> None:
         """A module begins to run, in this thread."""
@@ -243,20 +232,16 @@ class Routing:
         frame.computed += origin.parameter is None
         key = key_of(origin, weight) if origin.parameter is not None else (frame.name, frame.computed)
         key = (*key, weight.device) if frame.is_replica else key
-        found = self._matrices.get(key)
+        matrices = self.prepared.matrices
+        found = matrices.get(key)
         name = found[0] if found is not None else matrix_name(origin, weight, frame.name, frame.computed)
         if self._stays(name, frame, weight.shape[0] * x.numel()):
             return None
         if found is None:
             with _finding:  # or two threads that meet it first have one each
-                found = self._matrices.get(key) or self._found(key, frame.named(name, weight), weight)
+                found = matrices.get(key) or self.prepared.matrix(key, frame.named(name, weight), weight)
+        self.conversion.ran.add(found[0])
         return found[1](x, weight, bias)
-
-    def _found(self, key: Any, name: str, weight: Tensor) -> tuple[str, Matrix]:
-        name = self._unused(name)
-        self._matrices[key] = name, self._light.matrix(name, weight)
-        self.conversion.optical.append(name)
-        return self._matrices[key]
 
     def pair(self, a: Tensor, b: Tensor) -> Tensor | None:
         """(B, n, K) by (B, K, M), both new; None where it stays digital."""
@@ -268,17 +253,9 @@ class Routing:
             return None
         name = frame.named(name, a)
         with _finding:
-            if name not in self._pairs:
-                self.expect_pair(name)
-        return self._pairs[name](a, b)
-
-    def _unused(self, name: str) -> str:
-        """A name of its own for each matrix: noise and tally go by it."""
-        taken, number, found = set(self.conversion.optical), 1, name
-        while found in taken:
-            number += 1
-            found = f"{name} ({number})"
-        return found
+            self.prepared.pair(name)
+        self.conversion.ran.add(name)
+        return self.prepared.pairs[name](a, b)
 
     @property
     def is_running(self) -> bool:
@@ -375,7 +352,7 @@ class Routing:
         names = (name, frame.name)
         if any(fnmatchcase(each, pattern) for each in names for pattern in self.keep):
             why = "kept by request"
-        elif self.heads.intersection(names):
+        elif name in self.heads or (frame.name in self.heads and frame.name not in self.tables):
             why = "output head"
         else:
             return False

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from calibration.errors import OutOfDomain
 from simulation.conversion.contraction import NOT_SEEN, contract, forget, is_last, note
-from simulation.conversion.counting import count_macs, multiplies, why_digital
+from simulation.conversion.counting import count_macs, count_nested, multiplies, why_digital
 from simulation.conversion.origins import Origin, storage_of, tensors_of
 from simulation.conversion.products import Kind, aten, kind_of
 
@@ -50,6 +50,10 @@ class Router(Protocol):
 
     def multiplied(self, count: int, here: str | None = None) -> str:
         """Note multiplications element by element in a module, that which runs if None; returns its name."""
+
+
+NESTED = "a product of nested tensors: with layout=torch.jagged those by weights are in light, attention is not"
+"""Torch computes attention of jagged tensors as that of nested ones, and shows nothing of what it does in them."""
 
 
 class _Light(threading.local):
@@ -116,7 +120,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self._gradient(kind, func, args, kwargs)
         if any(isinstance(tensor, Tensor) and tensor.is_nested for tensor in args):
             if kind.product or kind.unrouted:
-                self._router.leave("a product of nested tensors; those with layout=torch.jagged are seen", None)
+                self._router.leave(NESTED, count_nested(func, *args))
             return func(*args, **kwargs)
         found = self._routed(kind, func, args, kwargs)
         if found is not None and found is not NotImplemented:

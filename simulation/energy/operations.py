@@ -43,6 +43,8 @@ _ELEMENTWISE: dict[Any, str] = {
 _NON_NEGATIVE = {aten.relu.default, aten._softmax.default, aten._safe_softmax.default, aten.sigmoid.default}
 _COPIES = {aten.clone.default, aten._to_copy.default}
 _SCALED = {aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar}
+_ANGLES = {aten.cos.default, aten.sin.default}
+_ARRANGED = {*_COPIES, aten.cat.default, aten.stack.default, aten.index_select.default}
 OTHER = "digital"
 """The kind of what is no matrix product: it is not priced in light."""
 
@@ -168,6 +170,10 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """What divides a vector by its size."""
         self._gate = "", 0
         """Layer and elements of what was multiplied last."""
+        self._angles: set[int] = set()
+        """Sines and cosines."""
+        self._turned: tuple[Tensor, ...] = ()
+        """What was multiplied by them last, and the last but one."""
         self._repeats: dict[int, int] = {}
         """How often each matrix is there in a copy of it, as keys are for the queries of a group."""
 
@@ -209,8 +215,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._mark(out, self._non_negative)
         if func is aten.rsqrt.default:
             self._mark(out, self._roots)
+        scaled = func in _SCALED and not _is_many(args[1])
+        if func in _ANGLES or ((scaled or func in _ARRANGED) and self._are_angles(args[0])):
+            self._mark(out, self._angles)
         inputs = [t for value in (*args, *kwargs.values()) for t in tensors_of(value)]
-        if func in _COPIES or (func in _SCALED and not _is_many(args[1])):
+        if func in _COPIES or scaled:
             self._repeated(args[0], out)
         if inputs and all(self._is_static(t) for t in inputs):
             for tensor in tensors_of(out):
@@ -229,8 +238,16 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif func is aten.mul.Tensor and min(a.numel(), b.numel()) > 1:
             self._elements("gate", out.numel())
             self._gate = self._layer(), out.numel()
+            if self._are_angles(a) or self._are_angles(b):
+                self._turned = (*self._turned[-1:], out)
+        elif func is aten.add.Tensor and {a._cdata, b._cdata} == {t._cdata for t in self._turned}:
+            self._elements("gate", -2 * out.numel())
+            self._elements("rotary", out.numel())
         elif func is aten.add.Tensor and a.numel() == out.numel() == b.numel():
             self._elements("residual", out.numel())
+
+    def _are_angles(self, value: Any) -> bool:
+        return all(self._is(tensor, self._angles) for tensor in tensors_of(value))
 
     def _withdraw(self) -> None:
         """What was multiplied last has become a matrix product, and its multiplications are counted there."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from calibration.errors import ArtefactError
 from simulation.models import rope_factors
@@ -25,22 +25,28 @@ from simulation.models.soundness import (
 )
 
 CONTEXT_MAX = 1024
+TRIED = 8
+"""Tokens that a model is tried with."""
+ROUNDED = 1e-4
+"""Of the largest logit: by less do answers differ that are the same, in numbers of 32 bits."""
+LEFT_OUT = 1e-3
+"""The largest share of a text's letters without a token."""
 HUB_TIMEOUT_S = "10"
 ANSWER_S = 5.0
 """Within which the hub is to answer; its library alone would ask twelve times in a minute."""
 
 
-def load_folder(path: Path) -> Language:
+def load_folder(path: Path, to_score: bool = True) -> Language:
     """A folder as the library saves it; safetensors only.
 
     Raises
     ------
     ArtefactError
     """
-    return _load(path, path.name, require_sound_folder(path), local_files_only=True)
+    return _load(path, path.name, require_sound_folder(path), to_score, local_files_only=True)
 
 
-def load_gguf(path: Path) -> Language:
+def load_gguf(path: Path, to_score: bool = True) -> Language:
     """A GGUF file, whose weights become float32.
 
     Raises
@@ -49,10 +55,10 @@ def load_gguf(path: Path) -> Language:
     """
     held = require_sound_gguf(path)
     needed_package("gguf", path)
-    return _load(path, path.stem, held, gguf_file=path.name, local_files_only=True)
+    return _load(path, path.stem, held, to_score, gguf_file=path.name, local_files_only=True)
 
 
-def load_from_hub(name: str) -> Language:
+def load_from_hub(name: str, to_score: bool = True) -> Language:
     """By its name there; safetensors only. A copy that the library has kept will do where the hub does not answer.
 
     Raises
@@ -68,7 +74,7 @@ def load_from_hub(name: str) -> Language:
         ) from error
     endpoint = str(import_module("huggingface_hub.constants").ENDPOINT)
     if _answers(endpoint):
-        return _load(name, name, None)
+        return _load(name, name, None, to_score)
     if not isinstance(hub.try_to_load_from_cache(name, "config.json"), str):
         raise not_loaded(
             name,
@@ -77,7 +83,7 @@ def load_from_hub(name: str) -> Language:
             "nothing there, and no answer",
             "check the path, or the network and HF_HUB_OFFLINE",
         )
-    return _load(name, name, None, local_files_only=True)
+    return _load(name, name, None, to_score, local_files_only=True)
 
 
 def _answers(endpoint: str) -> bool:
@@ -103,7 +109,7 @@ def model_of(config: Mapping[str, Any]) -> nn.Module:
     return model.float()
 
 
-def _load(source: Path | str, name: str, held: Holdings | None, **options: Any) -> Language:
+def _load(source: Path | str, name: str, held: Holdings | None, to_score: bool, **options: Any) -> Language:
     where = str(source)
     for variable in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
         os.environ.setdefault(variable, HUB_TIMEOUT_S)
@@ -113,12 +119,14 @@ def _load(source: Path | str, name: str, held: Holdings | None, **options: Any) 
         tokenizer, model, told = _read(transformers, folder, held, {"trust_remote_code": False, **options})
     require_filled(where, model, told, held)
     _require_finite(where, model)
-    _require_running(where, model.eval())
     config: Any = model.config
     limit, vocabulary = int(getattr(config, "max_position_embeddings", CONTEXT_MAX)), int(config.vocab_size)
+    logits = _logits_of_two(where, model.eval(), max(1, min(limit, TRIED)), vocabulary)
+    if to_score:
+        _require_blind(where, model, logits)
     require_own_vocabulary(where, tokenizer, config, vocabulary)
     encode = _encoder(where, tokenizer, vocabulary)
-    return Language(name, model, encode, min(limit, CONTEXT_MAX), vocabulary)
+    return Language(name, model, encode, min(limit, CONTEXT_MAX), vocabulary, getattr(tokenizer, "unk_token_id", None))
 
 
 def _read(
@@ -144,15 +152,43 @@ def _read(
 
 
 def _encoder(where: str, tokenizer: Any, vocabulary: int) -> Callable[[str], list[int]]:
+    is_fast = bool(getattr(tokenizer, "is_fast", False))  # others do not say which letters a token stands for
+
     def encode(text: str) -> list[int]:
-        ids = [int(i) for i in tokenizer.encode(text, add_special_tokens=False, verbose=False)]
+        try:
+            found = tokenizer(text, add_special_tokens=False, verbose=False, return_offsets_mapping=is_fast)
+        except Exception as error:  # of what it has no token for, not even one for what is unknown
+            raise not_loaded(
+                where, "the tokenizer cannot read a text", "tokens", str(error)[:200], "give it an unk_token"
+            ) from error
+        ids = [int(i) for i in found["input_ids"]]
         if text and not ids:
             raise not_loaded(where, "the tokenizer makes nothing of a text", "tokens", f"none of {text[:40]!r}")
         if ids and not 0 <= min(ids) <= max(ids) < vocabulary:
             raise not_loaded(where, "the tokenizer does not fit the model", f"{vocabulary} tokens", f"token {max(ids)}")
+        if is_fast:
+            _require_all_letters(where, text, found["offset_mapping"])
         return ids
 
     return encode
+
+
+def _require_all_letters(where: str, text: str, spans: list[tuple[int, int]]) -> None:
+    """Refuse a tokenizer that leaves out what it does not know: its perplexity would be that of another text."""
+    left_out, begun = [], 0
+    for start, end in (*spans, (len(text), len(text))):
+        left_out += [place for place in range(begun, start) if text[place].isalnum()]
+        begun = max(begun, end)
+    letters = sum(map(str.isalnum, text)) if left_out else 0
+    if len(left_out) > LEFT_OUT * letters:
+        first = left_out[0]
+        raise not_loaded(
+            where,
+            "the tokenizer leaves out letters of the text",
+            "a token for each letter, if only one for what is unknown",
+            f"{len(left_out)} of {letters} letters left out, the first in {text[max(first - 10, 0) : first + 20]!r}",
+            "give it an unk_token, or take a text of its own words",
+        )
 
 
 @contextmanager
@@ -194,12 +230,35 @@ def _require_finite(where: str, model: nn.Module) -> None:
             raise not_loaded(where, f"weights of {name} are not finite", "finite numbers", "NaN or infinite")
 
 
-def _require_running(where: str, model: nn.Module) -> None:
-    """One token goes through: a model whose sizes do not belong together is found here, and not in a measurement."""
+def _logits_of_two(where: str, model: nn.Module, tokens: int, vocabulary: int) -> Tensor:
+    """(2, tokens, V) of two rows that differ in the last token.
+
+    A model whose sizes do not belong together is found here, and not in a measurement.
+    """
+    pad = getattr(model.config, "pad_token_id", None)
+    usable = [token for token in range(min(vocabulary, tokens + 2)) if token != pad] or [0]
+    ids = torch.tensor([usable[i % len(usable)] for i in range(tokens)]).expand(2, -1).clone()
+    ids[1, -1] = usable[-1] if usable[-1] != int(ids[0, -1]) else usable[0]
     try:
         with torch.no_grad():
-            logits = model(torch.zeros(1, 1, dtype=torch.long)).logits
+            logits: Tensor = model(ids).logits
     except Exception as error:  # whatever its sizes lead to
-        raise not_loaded(where, "the model cannot be run", "one token in, its logits out", str(error)[:300]) from error
+        raise not_loaded(
+            where, "the model cannot be run", f"{tokens} tokens in, their logits out", str(error)[:300]
+        ) from error
     if not bool(logits.isfinite().all()):
         raise not_loaded(where, "the model answers with what is no number", "finite logits", "NaN or infinite")
+    return logits
+
+
+def _require_blind(where: str, model: nn.Module, logits: Tensor) -> None:
+    """Refuse a model that sees what it is to say next, as one of masked words does: its perplexity says nothing."""
+    before, after = logits[:, :-1]
+    if float((before - after).abs().max() if before.numel() else 0.0) > ROUNDED * float(logits.abs().max()):
+        raise not_loaded(
+            where,
+            "the model sees the tokens that it is to predict",
+            "a model of the next token, whose answer rests on what stands before it",
+            f"{type(model).__name__}: another last token changes the answers to those before it",
+            "take a model for text generation; one of masked words has no perplexity",
+        )

@@ -30,6 +30,8 @@ class Language(Carded):
         Longest window [tokens].
     vocabulary
         V.
+    unknown
+        The token of what the tokenizer does not know; None where it knows all.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Language(Carded):
     encode: Callable[[str], list[int]]
     context: int
     vocabulary: int
+    unknown: int | None = None
 
     def card(self) -> Card:
         """What a notebook shows of it."""

@@ -15,7 +15,7 @@ from simulation.models.language import Language, not_loaded
 from simulation.models.llama2c import load_llama2c
 
 
-def load_language(source: str | Path) -> Language:
+def load_language(source: str | Path, *, to_score: bool = True) -> Language:
     """Load a model by what ``source`` is.
 
     Parameters
@@ -23,12 +23,15 @@ def load_language(source: str | Path) -> Language:
     source
         ``*.safetensors`` of `labctl train`; a folder as Hugging Face saves it; ``*.gguf``; ``*.bin`` of llama2.c (with
         its tokenizer, ``tok*.bin``, beside it); else the name of a model on the Hugging Face hub.
+    to_score
+        Whether it has to be a model of the next token. One that sees the tokens that it is to predict, such as BERT,
+        has operations, but no perplexity.
 
     Raises
     ------
     ArtefactError
         When there is no such model, the file is damaged, holds something else, does not fill the model tensor by
-        tensor, or a package is missing.
+        tensor, a package is missing, or it cannot be scored.
 
     Examples
     --------
@@ -39,18 +42,18 @@ def load_language(source: str | Path) -> Language:
     """
     path = Path(source)
     if path.is_dir():
-        return load_folder(path)
+        return load_folder(path, to_score)
     if path.exists() or path.suffix in (".safetensors", ".gguf", ".bin"):
         try:
             require_regular(path)
         except OSError as error:
             raise not_loaded(path, "there is no such model", "a file", str(error) or "nothing there") from error
         if path.suffix == ".gguf":
-            return load_gguf(path)
+            return load_gguf(path, to_score)
         if path.suffix == ".bin":
             return load_llama2c(path)
         return language_of(path.stem, load_checkpoint(path))
-    return load_from_hub(str(source))
+    return load_from_hub(str(source), to_score)
 
 
 def language_of(name: str, checkpoint: Checkpoint) -> Language:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -64,3 +66,30 @@ def test_recipes_follow_the_options_or_the_checkpoint_that_is_gone_on_from() -> 
 def test_only_what_was_asked_for_computes_the_products() -> None:
     assert ProductOptions().asked == []
     assert ProductOptions(qat=True, on_bench="ffn").asked == ["--qat", "--on-bench"]
+
+
+@pytest.mark.parametrize(
+    ("words", "owner"),
+    [
+        ("train m.safetensors --bits 4", "--qat"),
+        ("train m.safetensors --running-ranges", "--qat"),
+        ("train m.safetensors --photons-per-mac 5", "--calibration"),
+        ("train m.safetensors --qat --photons-per-mac 5 --start m.safetensors", "--calibration"),
+        ("train m.safetensors --replicas 2", "--arms"),
+        ("train m.safetensors --tokens-per-parameter 5", "--arms"),
+        ("scaling ideal --beside a.txt", "--arms"),
+        ("scaling ideal --arms arms --text a.txt --tolerance 0.1", "a sweep"),
+        ("scaling ideal --arms arms --photons-per-mac 3", "a sweep"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    words: str, owner: str, labctl: Callable[..., tuple[int, str, str]], here: Path
+) -> None:
+    code, _, error = labctl(*words.split())
+    assert code == 2
+    assert f"would do nothing without {owner}" in error
+
+
+def test_arms_have_seeds_of_their_own(labctl: Callable[..., tuple[int, str, str]], here: Path) -> None:
+    code, _, error = labctl("train", "arms", "--arms", "width", "--seed", "3")
+    assert (code, "seed of its own" in error) == (2, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,15 @@ from torch import nn
 
 from calibration.errors import ArtefactError, OutOfDomain
 from calibration.machine.artefact import save
-from simulation.conversion.optical import optical_report, opticalize, reseed, set_light
-from simulation.conversion.ranges import observe
+from simulation.conversion.optical import (
+    load_optical_state,
+    optical_report,
+    optical_state,
+    opticalize,
+    reseed,
+    set_light,
+)
+from simulation.conversion.ranges import Ranges, observe
 from simulation.conversion.report import BY_ELEMENTS, COLUMNS
 from simulation.models.gpt import GPT
 
@@ -93,7 +101,9 @@ def test_what_is_kept_stays_digital(model: GPT, keep: Any, stays: set[str]) -> N
     assert {name for name, why in found.digital.items() if why == "kept by request"} == stays
 
 
-@pytest.mark.parametrize("keep", ["lm_head", ["blocks.0.ffn.upp"], ("block.*",), [""], [3]])
+@pytest.mark.parametrize(
+    "keep", ["lm_head", ["blocks.0.ffn.upp"], ("block.*",), [""], [3], "blocks.0.ffn.up.weight", "blocks.0.ffn.up.bias"]
+)
 def test_a_pattern_that_names_nothing_is_refused_with_names_near_it(model: GPT, keep: Any) -> None:
     with pytest.raises(OutOfDomain, match="nothing in the model") as caught:
         opticalize(model, "paper", keep=keep)
@@ -119,6 +129,55 @@ def test_products_that_are_found_later_can_be_kept(keep: str) -> None:
     kept = {name for name, why in found.digital.items() if why == "kept by request"}
     assert kept
     assert kept.isdisjoint(found.optical)
+
+
+class Mixes(nn.Module):
+    """Multiplies by a buffer, and by a tensor that is neither that nor a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.rand(8, 8))
+        self.other, self.weight = torch.rand(8, 8), nn.Parameter(torch.rand(8, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.table @ self.other @ self.weight
+
+
+@pytest.mark.parametrize("name", ["0.table", "0.other", "0"])
+def test_matrices_that_are_no_parameters_are_asked_for_by_their_names(name: str) -> None:
+    model, x = nn.Sequential(Mixes()), torch.rand(2, 8)
+    optical = opticalize(model, "ideal", photons_per_mac={"*": 3.0, name: 20.0}, ranges={name: Ranges(1.0, 1.0)})
+    optical(x)
+    assert optical_report(optical).layers[name].photons_per_mac == pytest.approx(20.0, rel=0.01)
+    kept = opticalize(model, "ideal", keep=name if "." in name else "*")
+    kept(x)
+    assert name in optical_report(kept).digital
+
+
+RANGE = Ranges(1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        "0", 3, RANGE, {"0": None}, {"0": (1.0, 1.0)}, {"0": Ranges(0.0, 1.0)}, {"0": Ranges(math.nan, 1.0)},
+        {"0": Ranges(1.0, math.inf)}, {"0": Ranges(1.0, -1.0)}, {"0": replace(RANGE, steps=0)},
+        {"0": replace(RANGE, steps=2.5)}, {"0": replace(RANGE, tile=-1)}, {"1": RANGE}, {0: RANGE},
+    ],
+)  # fmt: skip
+def test_nonsense_ranges_and_those_of_another_model_are_refused(ranges: Any) -> None:
+    with pytest.raises(OutOfDomain, match="range"):
+        opticalize(nn.Sequential(nn.Linear(8, 8)), "ideal", ranges=ranges)
+
+
+@pytest.mark.parametrize("state", [None, {"0": (1, 2)}, {"0": (1, 2, -3)}, {"0": ("a", 2, 3)}, {"0": (1 << 40, 2, 3)},
+                                   {"0": (1, 2, 0.5)}, {"0": (1, 2, 3), "1": (1, 2, 3)}, {}])  # fmt: skip
+def test_what_is_no_state_of_this_models_noise_is_refused(state: Any) -> None:
+    optical = opticalize(nn.Sequential(nn.Linear(8, 8)), "ideal", photons_per_mac=3.0)
+    before = optical_state(optical)
+    with pytest.raises(OutOfDomain, match="state"):
+        load_optical_state(optical, state)
+    assert optical_state(optical) == before
 
 
 def test_report_is_a_table_of_layers_shares_photons_and_reasons(model: GPT) -> None:
@@ -188,6 +247,7 @@ def test_a_seed_that_is_none_is_refused_wherever_it_is_given(model: GPT, seed: A
     optical = opticalize(model, "ideal", photons_per_mac=10.0)
     for asked in (
         lambda: opticalize(model, "ideal", seed=seed),
+        lambda: opticalize(model, "ideal", device_seed=seed if seed is not None else -1),
         lambda: reseed(optical, seed),
         lambda: set_light(optical, 10.0, seed=seed),
     ):

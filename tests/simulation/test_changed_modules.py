@@ -14,7 +14,14 @@ from torch.nn.utils import parametrizations
 
 from calibration.errors import OutOfDomain
 from simulation.conversion.convert import digitally
-from simulation.conversion.optical import optical_report, opticalize
+from simulation.conversion.optical import (
+    optical_report,
+    optical_state,
+    opticalize,
+    reseed,
+    reset_optical_report,
+    set_light,
+)
 from simulation.conversion.routing import routing_of
 
 
@@ -83,6 +90,35 @@ def test_head_put_in_the_place_of_another_stays_digital(optical: Model) -> None:
     assert optical_report(optical).digital_macs["head"] == 12 * 8 * 20
 
 
+class Adapter(nn.Module):
+    """Beside a layer two thin ones; what asks for its weight gets that of the layer."""
+
+    def __init__(self, base: nn.Linear | nn.Embedding, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.base, self.down, self.up = base, nn.Parameter(torch.randn(inputs, 2)), nn.Linear(2, outputs)
+
+    @property
+    def weight(self) -> Tensor:
+        return self.base.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.base(x) + self.up((x if x.is_floating_point() else self.base(x)) @ self.down)
+        return found
+
+
+@pytest.mark.parametrize("is_later", [True, False])
+def test_adapter_of_a_head_is_head_and_that_of_an_embedding_is_none(is_later: bool) -> None:
+    model = opticalize(Model(), "ideal") if is_later else Model()
+    model.head, model.embedding = Adapter(model.head, 8, 20), Adapter(model.embedding, 8, 8)  # type: ignore[assignment]
+    optical = model if is_later else opticalize(model, "ideal")
+    optical(TOKENS)
+    found = optical_report(optical)
+    heads = {name: macs for name, macs in found.digital_macs.items() if found.digital[name] == "output head"}
+    assert heads == {"head.base": 12 * 160, "head.down": 12 * 16, "head.up": 12 * 40}
+    lit = {name: tally.macs for name, tally in found.layers.items() if tally.macs}
+    assert lit == of_blocks("0", "1") | {"embedding.down": 12 * 16, "embedding.up": 12 * 16}
+
+
 def test_block_that_is_added_has_names_and_noise_of_its_own(optical: Model) -> None:
     """Also a copy of one in light, which would bring the noise of that one along."""
     optical.blocks.append(copy.deepcopy(optical.blocks[0]))
@@ -135,6 +171,99 @@ def test_module_that_cannot_be_in_light_is_refused_when_it_comes_later(optical: 
     assert caught.value.device == "blocks.0.layer.weight"
     optical.blocks[0].layer = nn.Linear(8, 8)
     assert macs_of(optical) == of_blocks("0", "1")
+
+
+# -- what the report says of modules that come and go
+
+
+def test_layer_that_is_replaced_before_it_ran_leaves_no_row(optical: Model) -> None:
+    optical.blocks[0].layer = nn.Sequential(nn.Linear(8, 3), nn.Linear(3, 8))
+    optical.blocks[1] = nn.Identity()
+    assert macs_of(optical).keys() == {f"blocks.0.{name}" for name in ("product1", "product2", "layer.0", "layer.1")}
+    found = optical_report(optical)
+    assert sorted(found.optical) == sorted(found.layers) == sorted(macs_of(optical))
+
+
+def test_layer_that_ran_before_it_is_replaced_stays_counted_until_the_report_begins_anew(optical: Model) -> None:
+    macs_of(optical)
+    optical.blocks = optical.blocks[:1]
+    assert macs_of(optical)["blocks.1.layer"] == 12 * 64
+    reset_optical_report(optical)
+    assert not [name for name in optical_report(optical).optical if name.startswith("blocks.1")]
+    assert macs_of(optical) == of_blocks("0")
+
+
+def test_layer_of_another_size_has_the_name_of_one_that_never_ran(optical: Model) -> None:
+    optical.blocks[0].layer = nn.Linear(8, 8, dtype=torch.float64)
+    optical.blocks[0].layer = nn.Sequential(nn.Linear(8, 8))
+    optical.blocks[0].layer = nn.Linear(8, 16)
+    optical.blocks[0].layer.register_forward_hook(lambda *call: call[-1][..., :8])
+    found = macs_of(optical)
+    assert found == of_blocks("0", "1") | {"blocks.0.layer": 12 * 128}
+
+
+def test_noise_of_a_layer_that_comes_back_is_not_drawn_again() -> None:
+    optical = opticalize(Model(), "ideal", photons_per_mac=1.0)
+    block, first = optical.blocks[1], optical(TOKENS)
+    optical.blocks[1] = nn.Identity()
+    optical(TOKENS)
+    reset_optical_report(optical)
+    optical.blocks[1] = block
+    state = optical_state(optical)
+    assert not torch.equal(optical(TOKENS), first)
+    assert all(state[name][2] for name in of_blocks("1"))
+
+
+def test_digital_module_that_is_taken_out_leaves_no_row(optical: Model) -> None:
+    optical.blocks[1] = nn.Sequential(nn.LayerNorm(8), nn.Identity())
+    optical(TOKENS)
+    assert optical_report(optical).digital["blocks.1.0"] == "normalisation"
+    optical.blocks[1] = nn.Identity()
+    optical(TOKENS)
+    assert "blocks.1.0" not in optical_report(optical).digital
+
+
+def test_report_of_a_part_is_of_what_is_in_it(optical: Model) -> None:
+    optical(TOKENS)
+    whole, part = optical_report(optical), optical_report(optical.blocks[1])
+    assert {name: tally.macs for name, tally in part.layers.items()} == of_blocks("1")
+    assert part.optical == tuple(name for name in whole.optical if name.startswith("blocks.1."))
+    assert part.total.macs == sum(of_blocks("1").values())
+    assert part.share == 1.0
+    assert not part.digital
+    assert "blocks.1 alone" in part.words
+    assert "alone" not in whole.words
+    reset_optical_report(optical.blocks[1])
+    assert not optical_report(optical.blocks[1]).macs
+    assert optical_report(optical).macs == whole.macs - part.macs
+    optical.blocks[1](torch.randn(1, 3, 8))
+    assert optical_report(optical.blocks[1]).total.products == 9
+
+
+def test_report_of_a_part_has_the_matrices_that_it_shares() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8))
+    model[0].weight = model[2].weight
+    optical = opticalize(model, "ideal")
+    optical(torch.randn(2, 8))
+    assert optical_report(optical[0]).optical == ("2",)
+    assert optical_report(optical[1]).optical == ("1",)
+
+
+def test_light_and_noise_of_a_part_are_those_of_the_whole(optical: Model) -> None:
+    for ask in (lambda part: set_light(part, 3.0), lambda part: reseed(part, 1), optical_state):
+        with pytest.raises(OutOfDomain, match="no light and no noise of its own") as caught:
+            ask(optical.blocks[1])
+        assert caught.value.device == "blocks.1"
+
+
+def test_model_that_holds_one_in_light_is_told_which_it_is(optical: Model) -> None:
+    with pytest.raises(OutOfDomain, match="not optical") as caught:
+        optical_report(nn.Sequential(nn.Identity(), optical))
+    assert caught.value.hint == "hand over its 1"
+    for none in (nn.Linear(2, 2), 3):
+        with pytest.raises(OutOfDomain, match="not optical") as caught:
+            optical_report(none)  # type: ignore[arg-type]
+        assert caught.value.hint == "opticalize(model, calibration)"
 
 
 # -- weights that lie elsewhere than in parameters

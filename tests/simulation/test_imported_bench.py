@@ -85,6 +85,18 @@ def operands(outputs: int, inputs: int, rows: int) -> tuple[Float, Float]:
     return weight, vectors
 
 
+def test_bench_of_one_input_gives_the_models_answer_in_the_mean() -> None:
+    """Eight outputs whose gains differ, and which nothing tells from crosstalk: none is taken for it."""
+    rng = np.random.default_rng(0)
+    weights, inputs = rng.uniform(0.1, 1, (8, 1)), rng.uniform(0, 1, (600, 1))
+    light = 3e4 * inputs @ (rng.uniform(0.7, 1.3, (8, 1)) * weights).T
+    response = fit_response(Observations(inputs, weights, OFFSET + DN_PER_PHOTON * rng.poisson(light))).response
+    weight, vectors = operands(12, 9, 1)
+    y, _ = multiplied(opened(response), weight, vectors.repeat(400, axis=0))
+    error = (y.mean(axis=0) - weight @ vectors[0]) / (y.std(axis=0) / np.sqrt(len(y)))
+    assert np.abs(error).max() < 8  # the fit's own errors, of a few per mille, are about as large
+
+
 def test_a_tile_reads_what_predict_says(known: tuple[Truth, Response]) -> None:
     _, response = known
     # jitter and drift that this bench does not have, for both paths

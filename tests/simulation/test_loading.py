@@ -107,6 +107,56 @@ def test_a_folder_of_hugging_face_is_loaded(tmp_path):
         assert torch.equal(language.model(tokens).logits, model(tokens).logits)
 
 
+def _saved(folder, model, words, **special):
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, **special))
+    tokenizer.pre_tokenizer = Whitespace()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_model_that_sees_what_it_is_to_predict_is_refused(tmp_path):
+    _saved(tmp_path, ARCHITECTURES["bert"][0](), ["a", "b", "?"], unk_token="?")
+    with pytest.raises(ArtefactError, match="sees the tokens") as caught:
+        load_language(tmp_path)
+    assert caught.value.seen.startswith("BertLMHeadModel")
+    assert load_language(tmp_path, to_score=False).vocabulary == 100
+
+
+@pytest.mark.parametrize("context", [1, 2, 3, 64])
+def test_model_of_any_window_is_loaded(tmp_path, context):
+    config = transformers.LlamaConfig(max_position_embeddings=context, pad_token_id=0, **SMALL)
+    _saved(tmp_path, transformers.LlamaForCausalLM(config), ["a", "b", "?"], unk_token="?")
+    assert load_language(tmp_path).context == context
+
+
+def test_tokenizer_that_leaves_out_words_is_refused_and_one_that_names_them_unknown_is_not(tmp_path):
+    from tokenizers import Tokenizer
+    from tokenizers.models import BPE
+    from tokenizers.pre_tokenizers import Whitespace
+
+    model = ARCHITECTURES["llama"][0]()
+    folder = _saved(tmp_path / "without", model, ["a", "b", "c"])
+    with pytest.raises(ArtefactError, match="cannot read a text"):
+        load_language(folder).encode("a dd b")
+    tokenizer = Tokenizer(BPE({"a": 0, "b": 1, "c": 2}, []))
+    tokenizer.pre_tokenizer = Whitespace()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+    language = load_language(folder)
+    assert language.unknown is None
+    assert language.encode("a  b,\n a") == [0, 1, 0]
+    with pytest.raises(ArtefactError, match="leaves out letters") as caught:
+        language.encode("a dd b")
+    assert caught.value.seen == "2 of 4 letters left out, the first in 'a dd b'"
+    language = load_language(_saved(tmp_path / "with", model, ["a", "b", "?"], unk_token="?"))
+    assert language.encode("a dd b") == [0, 2, 1]
+    assert language.unknown == 2
+
+
 def test_pickled_weights_are_not_loaded(tmp_path):
     model = ARCHITECTURES["llama"][0]()
     model.config.save_pretrained(tmp_path)

@@ -126,6 +126,15 @@ def test_model_that_does_worse_than_guessing_is_said_to(
     assert "worse than guessing among its 50 tokens" in found["simulation"]["remarks"][0]
 
 
+def test_text_of_words_that_the_tokenizer_does_not_know_is_said_to_be_one(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other.txt").write_text(WORDS.replace("w1 ", "so-and-so "))
+    command = ("simulate", "ideal", models / "small", "--text", tmp_path / "other.txt", "--tokens", "60")
+    remarks = run(capsys, *command)["simulation"]["remarks"]
+    assert "words that the tokenizer does not know" in remarks[0]
+
+
 def test_light_that_a_machine_cannot_have_is_refused_before_anything_is_computed(
     models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

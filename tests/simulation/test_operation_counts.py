@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -145,8 +146,17 @@ def test_a_model_of_somebody_elses_library_counts_as_its_shape_does() -> None:
         rotations, softmax, angles = 3 * 3 * (8 + 2) * 6, 3 * 8 * 12 * 5, 3
         assert operations_by_hand(known) == 12 * (norms + residuals + gated + rotations + softmax)
         assert operations_by_hand(seen) == operations_by_hand(known) + 12 * angles
+        assert by_kind(seen) == by_kind(known) + Counter(gate=12 * angles)
         found = {(p.n, p.k, p.m, p.batch) for p in seen.products if p.kind == "attention"}
         assert found == {(4 * 12, 6, 12, 2), (4 * 12, 12, 6, 2)}, "four queries meet the keys of one head"
+
+
+def by_kind(counted: Operations) -> Counter[str]:
+    """Elements of all layers together."""
+    found: Counter[str] = Counter()
+    for (_, kind), count in counted.elementwise.items():
+        found[kind] += count
+    return found
 
 
 def operations_by_hand(counted: Operations) -> int:

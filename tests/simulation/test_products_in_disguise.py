@@ -174,9 +174,22 @@ def test_products_of_nested_tensors_are_in_light_or_named() -> None:
 
     assert run(lambda x, w: padded(x, w, torch.jagged)).total.macs == 8 * 64
     strided = run(lambda x, w: padded(x, w, torch.strided))
-    assert strided.uncounted == ("the model itself",)
+    assert dict(strided.digital_macs) == {"the model itself": 8 * 64}
     assert "nested" in strided.digital["the model itself"]
-    assert "nobody can count" in strided.words
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested")
+def test_attention_of_jagged_tensors_is_digital_and_counted() -> None:
+    def attend(x: Tensor, w: Tensor) -> Tensor:
+        rows = torch.nested.nested_tensor([x[0], x[1, :3]], layout=torch.jagged)
+        q, k, v = (F.linear(rows, each).unflatten(-1, (2, 4)).transpose(1, 2) for each in (w, 2 * w, w + 1))
+        y = F.scaled_dot_product_attention(q, k, v)
+        return torch.nested.to_padded_tensor(y.transpose(1, 2).flatten(-2), 0.0)
+
+    found = run(attend)
+    assert found.total.macs == 3 * 8 * 64
+    assert dict(found.digital_macs) == {"the model itself": 2 * (5 * 5 + 3 * 3) * 8}
+    assert found.digital["the model itself"].endswith("attention is not")
 
 
 def test_functions_that_a_model_has_compiled_run_as_they_are_written() -> None:

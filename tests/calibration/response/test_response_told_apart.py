@@ -164,9 +164,27 @@ def one_detector(rng):
     return Observations(whole.inputs, whole.weights, whole.readings[np.arange(400), output], output=output)
 
 
+def one_input(rng):
+    return bench(rng, 8, 1, per_output=0.3, photons=1e5).observe(rng, 400)
+
+
+def in_proportion(rng):
+    made = bench(rng, 5, 6, per_output=0.3, photons=1e5)
+    return dataclasses.replace(made, weights=np.outer(rng.uniform(0.2, 1, 5), rng.uniform(0.2, 1, 6))).observe(rng, 400)
+
+
+def test_outputs_without_weights_show_the_crosstalk_of_one_input():
+    rng = np.random.default_rng(47)
+    made = bench(rng, 6, 1, neighbours=0.15, photons=1e5)
+    fit = fit_response(dataclasses.replace(made, weights=np.eye(6)[:, 2:3]).observe(rng, 400))
+    assert chosen(fit)["crosstalk"] != "none"
+
+
 @pytest.mark.parametrize(
     ("observed", "words"),
     [
+        (one_input, "in proportion cannot tell crosstalk from gain"),
+        (in_proportion, "in proportion cannot tell crosstalk from gain"),
         (crossed, "cannot be told from the full gain"),
         (uncrossed, "cannot be told from the full gain"),
         (one_detector, "one detector cannot tell crosstalk from gain"),
