@@ -6,14 +6,15 @@ import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import cache
 from typing import Any
 
 BAND_ROWS = 64
 """Rows of an image that one thread takes at a time."""
 _BANDS_EACH = 4
 """As many bands as a thread must find: to wake one takes longer than to compute fewer."""
+
+Team = Callable[[Callable[[], None], int], None]
+"""Runs a function in the thread that asks and, at the same time, in so many others; returns when all have ended."""
 
 
 class Threads:
@@ -23,11 +24,13 @@ class Threads:
     ----------
     count
         How many, the one that asks among them.
+    team
+        Where they come from: by default a `Pool`.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, team: Team | None = None) -> None:
         self._helpers = count - 1
-        self._pool = ThreadPoolExecutor(max(1, self._helpers), thread_name_prefix="rows")
+        self._team: Team = Pool(self._helpers) if team is None else team
 
     def helping(self, count: int, band: int) -> int:
         """How many threads help the one that asks with ``count`` rows."""
@@ -40,24 +43,37 @@ class Threads:
             function(0, count, *args)
             return
         bands = deque((first, min(first + band, count)) for first in range(0, count, band))
+        failed: list[BaseException] = []
 
         def work() -> None:
-            with suppress(IndexError):
-                while True:
-                    function(*bands.popleft(), *args)
+            try:
+                while not failed:
+                    try:
+                        first, last = bands.popleft()
+                    except IndexError:
+                        return
+                    function(first, last, *args)
+            except BaseException as error:
+                failed.append(error)
 
+        self._team(work, helping)
+        work()  # of what an interrupt kept a thread from
+        if failed:
+            raise failed[0]
+
+
+class Pool:
+    """A `Team` of up to ``most`` helpers, which wait for the next call. A process that is forked has its own."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._process = max(1, most), 0
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __call__(self, work: Callable[[], None], helping: int) -> None:
+        if self._pool is None or self._process != os.getpid():
+            self._pool, self._process = ThreadPoolExecutor(self._most, thread_name_prefix="rows"), os.getpid()
         helpers = [self._pool.submit(work) for _ in range(helping)]
         work()
         for helper in helpers:
             if not helper.cancel():  # one that has not begun is not needed any more
                 helper.result()
-
-
-@cache
-def threads_of(count: int) -> Threads:
-    """The same ``count`` threads for all who ask."""
-    return Threads(count)
-
-
-if hasattr(os, "register_at_fork"):  # a process that is forked has none of its parent's threads
-    os.register_at_fork(after_in_child=threads_of.cache_clear)

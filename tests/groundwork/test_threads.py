@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from groundwork.threads import Threads, threads_of
+from groundwork.threads import Threads
 
 
 def double(first: int, last: int, values: np.ndarray, met: set[int]) -> None:
@@ -47,13 +47,13 @@ def test_what_goes_wrong_in_any_thread_is_raised() -> None:
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
 def test_a_forked_process_has_threads_of_its_own() -> None:
-    values = np.zeros(100)
-    threads_of(2).rows(double, 100, values, set(), band=10)
+    values, shared = np.zeros(100), Threads(2)
+    shared.rows(double, 100, values, set(), band=10)
     read, write = os.pipe()
     child = os.fork()
     if not child:
         again = np.zeros(100)
-        threads_of(2).rows(partial(double, met=set()), 100, again, band=10)
+        shared.rows(partial(double, met=set()), 100, again, band=10)
         os.write(write, b"1" if (again == values).all() else b"0")
         os._exit(0)
     os.close(write)
