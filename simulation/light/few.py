@@ -59,7 +59,9 @@ class Held(NamedTuple):
     Attributes
     ----------
     signed, light
-        (B, M, K) float32.
+        (U, M, K) float32.
+    which
+        (B,) int64: which of them each matrix is.
     values
         (M, K) int8 of the only matrix, its light in steps; (0, K) if there are none.
     steps
@@ -73,6 +75,7 @@ class Held(NamedTuple):
 
     signed: Array
     light: Array
+    which: Array
     values: Array
     steps: Array
     brightness: Array
@@ -145,7 +148,7 @@ def multiply_at_once(
             products.even_light[:] = _ZERO
     if not in_bytes:
         products.light_unit[:] = _ONE
-        is_same = _read_floats(shown.signed, held.signed, y, shown.bright, held.light, seen, live)
+        is_same = _read_floats(shown.signed, held.signed, y, shown.bright, held.light, seen, held.which, live)
     if is_same:
         detect(0, n, y, seen, products, outputs, reading, flicker, keys[1], counted)
     lit, detected = _added_up(shown.sums, counted)
@@ -211,12 +214,14 @@ def _read_bytes(x: Array, matrix: Array, y: Array, lit: Array, values: Array, se
 
 
 @inline
-def _read_floats(x: Array, matrices: Array, y: Array, lit: Array, light: Array, seen: Array, live: Live) -> bool:
-    """The same by ``matrices`` (B, M, K), and by their ``light`` where there is room for what is ``seen``."""
-    total, line, each, outputs = np.uint64(0), 0, len(x) // len(matrices), matrices.shape[1]
-    for b in range(len(matrices)):
+def _read_floats(
+    x: Array, matrices: Array, y: Array, lit: Array, light: Array, seen: Array, which: Array, live: Live
+) -> bool:
+    """The same by ``matrices`` (U, M, K), ``which`` of them each is; by their ``light`` if there is room for ``seen``."""
+    total, line, each, outputs = np.uint64(0), 0, len(x) // len(which), matrices.shape[1]
+    for b in range(len(which)):
         for m in range(outputs):
-            row, bright = matrices[b, m], light[b, m]
+            row, bright = matrices[which[b], m], light[which[b], m]
             for n in range(b * each, (b + 1) * each):
                 vector, dot = x[n], _ZERO
                 for k in range(len(row)):
@@ -227,7 +232,7 @@ def _read_floats(x: Array, matrices: Array, y: Array, lit: Array, light: Array, 
                 for k in range(len(bright)):
                     dot += bright[k] * vector[k]
                 seen[n, m] = dot
-            while line < (b * outputs + m + 1) * len(live.words) // (len(matrices) * outputs):
+            while line < (b * outputs + m + 1) * len(live.words) // (len(which) * outputs):
                 total = add_words(live.words[line], total)
                 line += 1
     return len(live.words) == 0 or total == live.total

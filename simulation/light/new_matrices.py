@@ -38,32 +38,42 @@ def show_new(lies: Array, by_columns: bool, rank: int, elements: Elements, floor
     Whether all their numbers are finite; (B,) the weight that full transmission stands for; and what
     `simulation.light.few.multiply_at_once` holds.
     """
-    m, k = elements.gain.shape
-    batch = len(lies)
-    words, found = lies.reshape((batch, m * k)).view(_u32), np.empty(batch, _u32)
-    kth_magnitude(0, batch, words, rank, found)
-    if found.min() == _u32(0):  # a matrix of few numbers that are not zero
-        largest = np.empty(batch, _u32)
-        kth_magnitude(0, batch, words, m * k, largest)
-        for b in range(batch):
-            found[b] = found[b] if found[b] > _u32(0) else largest[b]
-    unit, scaled = np.maximum(found.view(_f32), _TINY), np.empty((batch, m, k), _f32)
+    (m, k), batch = elements.gain.shape, len(lies)
+    words, which, alone = lies.reshape((batch, m * k)).view(_u32), np.empty(batch, np.int64), -1
+    found = np.empty(batch, _u32)
     for b in range(batch):
-        if b > 0 and is_repeated(words[b - 1], words[b]):
-            scaled[b] = scaled[b - 1]
+        if b > 0 and is_repeated(words[b - 1], words[b]):  # heads of attention often share their keys
+            found[b] = found[b - 1]
         else:
-            _scale(lies[b], by_columns, unit[b], scaled[b])
-    rows, columns = len(placed.rows) - 1, len(placed.columns) - 1
-    signed, light = np.empty((batch, m, k), _f32), np.empty((batch, m, k), _f32)
-    lone, mean_light = np.empty((batch, m), _f32), np.empty((batch, m), _f32)
-    planes, scatter = np.empty((batch, rows, 2, columns), _f32), np.empty((batch, rows, 2, columns), _f32)
-    moments = planes, scatter, np.empty((batch, 2, k), _f32)
-    show_signed(0, batch, scaled, elements, floor, (signed, light), (lone, mean_light), moments)
-    brightness, nothing = np.empty(batch, _f32), np.zeros((batch, m), _f32)
+            alone += 1
+            kth_magnitude(b, b + 1, words, rank, found)
+            if found[b] == _u32(0):  # a matrix of few numbers that are not zero
+                kth_magnitude(b, b + 1, words, m * k, found)
+        which[b] = alone
+    unit, scaled = np.maximum(found.view(_f32), _TINY), np.empty((alone + 1, m, k), _f32)
+    for b in range(batch):
+        if b == 0 or which[b] > which[b - 1]:
+            _scale(lies[b], by_columns, unit[b], scaled[which[b]])
+    tiles = alone + 1, len(placed.rows) - 1, 2, len(placed.columns) - 1
+    signed, light = np.empty_like(scaled), np.empty_like(scaled)
+    means, moments = np.empty((2, alone + 1, m), _f32), (np.empty(tiles, _f32), np.empty(tiles, _f32))
+    by_column = np.empty((alone + 1, 2, k), _f32)
+    show_signed(
+        0,
+        alone + 1,
+        scaled,
+        elements,
+        floor,
+        (signed, light),
+        (means[0], means[1]),
+        (moments[0], moments[1], by_column),
+    )
+    lone, mean_light, brightness = means[0][which], means[1][which], np.empty(batch, _f32)
     for b in range(batch):
         brightness[b] = _sum(mean_light[b]) / _f32(m)
-    in_bytes, steps = np.empty((0, k), np.int8), np.zeros(4)
-    held = Held(signed, light, in_bytes, steps, brightness, mean_light, lone, planes, scatter, nothing)
+    in_bytes, nothing = np.empty((0, k), np.int8), np.zeros((batch, m), _f32)
+    planes, scatter = moments[0][which], moments[1][which]
+    held = Held(signed, light, which, in_bytes, np.zeros(4), brightness, mean_light, lone, planes, scatter, nothing)
     return np.isfinite(_sum(lies.reshape(batch * m * k))), unit, held
 
 

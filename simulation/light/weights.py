@@ -82,6 +82,7 @@ class Weights:
         return Held(
             signed,
             self.light.numpy(),
+            np.arange(len(signed)),
             values,
             np.array(steps),
             self.brightness,
