@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from weakref import WeakSet
 
 BAND_ROWS = 64
 """Rows of an image that one thread takes at a time."""
@@ -31,6 +32,7 @@ class Threads:
     def __init__(self, count: int, team: Team | None = None) -> None:
         self._helpers = count - 1
         self._team: Team = Pool(self._helpers) if team is None else team
+        self._met: WeakSet[Callable[..., object]] = WeakSet()
 
     def helping(self, count: int, band: int) -> int:
         """How many threads help the one that asks with ``count`` rows."""
@@ -42,6 +44,9 @@ class Threads:
         if not helping:
             function(0, count, *args)
             return
+        if function not in self._met:  # compiled by one thread: numba's own tables do not bear several at first
+            function(0, 0, *args)
+            self._met.add(function)
         bands = deque((first, min(first + band, count)) for first in range(0, count, band))
         failed: list[BaseException] = []
 

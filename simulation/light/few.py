@@ -217,7 +217,7 @@ def _read_bytes(x: Array, matrix: Array, y: Array, lit: Array, values: Array, se
 def _read_floats(
     x: Array, matrices: Array, y: Array, lit: Array, light: Array, seen: Array, which: Array, live: Live
 ) -> bool:
-    """The same by ``matrices`` (U, M, K), ``which`` of them each is; by their ``light`` if there is room for ``seen``."""
+    """The same by ``matrices`` (U, M, K), ``which`` each is; and by ``light`` where there is room for it."""
     total, line, each, outputs = np.uint64(0), 0, len(x) // len(which), matrices.shape[1]
     for b in range(len(which)):
         for m in range(outputs):

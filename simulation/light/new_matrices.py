@@ -56,24 +56,18 @@ def show_new(lies: Array, by_columns: bool, rank: int, elements: Elements, floor
             _scale(lies[b], by_columns, unit[b], scaled[which[b]])
     tiles = alone + 1, len(placed.rows) - 1, 2, len(placed.columns) - 1
     signed, light = np.empty_like(scaled), np.empty_like(scaled)
-    means, moments = np.empty((2, alone + 1, m), _f32), (np.empty(tiles, _f32), np.empty(tiles, _f32))
+    means, planes, scatter = np.empty((2, alone + 1, m), _f32), np.empty(tiles, _f32), np.empty(tiles, _f32)
     by_column = np.empty((alone + 1, 2, k), _f32)
-    show_signed(
-        0,
-        alone + 1,
-        scaled,
-        elements,
-        floor,
-        (signed, light),
-        (means[0], means[1]),
-        (moments[0], moments[1], by_column),
-    )
+    shown, each, moments = (signed, light), (means[0], means[1]), (planes, scatter, by_column)
+    show_signed(0, alone + 1, scaled, elements, floor, shown, each, moments)
     lone, mean_light, brightness = means[0][which], means[1][which], np.empty(batch, _f32)
     for b in range(batch):
         brightness[b] = _sum(mean_light[b]) / _f32(m)
     in_bytes, nothing = np.empty((0, k), np.int8), np.zeros((batch, m), _f32)
-    planes, scatter = moments[0][which], moments[1][which]
-    held = Held(signed, light, which, in_bytes, np.zeros(4), brightness, mean_light, lone, planes, scatter, nothing)
+    moments_of = planes[which], scatter[which]
+    held = Held(
+        signed, light, which, in_bytes, np.zeros(4), brightness, mean_light, lone, moments_of[0], moments_of[1], nothing
+    )
     return np.isfinite(_sum(lies.reshape(batch * m * k))), unit, held
 
 
