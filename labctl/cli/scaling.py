@@ -82,6 +82,7 @@ def scaling(
     from simulation.benches.opening import open_bench
     from simulation.scaling.points import PointStore
 
+    _require_models(model or [])
     _require_outputs(output, report, law, [*(model or []), text])
     bench = any_machine_of(machine, runs)
     if law.arms is not None:
@@ -104,6 +105,21 @@ def scaling(
         _show(lab, found)
     written = str(page if report else numbers)
     lab.console.result(document, f"{lab.console.laid_out(*_needs(found))}\n{written}" if lab.console.quiet else written)
+
+
+def _require_models(named: list[Path]) -> None:
+    """Refuse a page among the models: ``--report`` of other commands takes its name, and here stands a model."""
+    from labctl.errors import UsageError
+
+    for path in named:
+        if path.suffix == ".html":
+            folder = path.parent if path.parent.name else path.with_suffix("")
+            raise UsageError(
+                "a page is no model",
+                expected="--report without a name: the page is report.html in the folder of -o",
+                seen=str(path),
+                hint=f"-o {folder} --report",
+            )
 
 
 def _require_outputs(output: Path, report: bool, law: LawOptions, read: list[Path | None]) -> None:
