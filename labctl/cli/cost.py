@@ -261,7 +261,7 @@ def energy(
         document["report"] = str(report)
     if not lab.console.json_mode:
         show(lab, cost)
-    next_words = f"next: open {report}" if report else "next: labctl energy --report energy.html"
+    next_words = f"next: open {report}" if report else "next: the same with --report energy.html, a page with figures"
     table_words = lab.console.laid_out(*against(cost))
     lab.console.result(document, table_words if lab.console.quiet else next_words)
 

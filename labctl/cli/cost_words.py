@@ -42,6 +42,8 @@ def show(lab: Lab, cost: Cost) -> None:
     each = joules(bill.per_mac_j)
     where = "without light" if cost.light is DARK else "in light"
     console.say(f"{where}  {joules(bill.per_token_j)} per token, {each} per MAC (90 %: {low} … {high})")
+    if cost.served is not None:
+        console.say("300 fJ/MAC stands for a chip that fetches matrices and cache at each step, too")
     _show_light(lab, cost)
     if bill.operations.uncounted:
         named = ", ".join(f"{layer} ({operation})" for layer, operation in bill.operations.uncounted)

@@ -83,6 +83,7 @@ def scaling(
     from simulation.scaling.points import PointStore
 
     _require_use(sweep, law, text)
+    _require_models(model or [])
     _require_outputs(output, report, law, [*(model or []), text])
     bench = any_machine_of(machine, runs)
     if law.arms is not None:
@@ -120,6 +121,21 @@ def _require_use(sweep: SweepOptions, law: LawOptions, text: Path | None) -> Non
     if said := [name for name, value in options.items() if value]:
         what = f"{' and '.join(said)} would do nothing without {owner}"
         raise UsageError(what, expected=owner, seen=", ".join(said), hint=hint)
+
+
+def _require_models(named: list[Path]) -> None:
+    """Refuse a page among the models: ``--report`` of other commands takes its name, and here stands a model."""
+    from labctl.errors import UsageError
+
+    for path in named:
+        if path.suffix == ".html":
+            folder = path.parent if path.parent.name else path.with_suffix("")
+            raise UsageError(
+                "a page is no model",
+                expected="--report without a name: the page is report.html in the folder of -o",
+                seen=str(path),
+                hint=f"-o {folder} --report",
+            )
 
 
 def _require_outputs(output: Path, report: bool, law: LawOptions, read: list[Path | None]) -> None:

@@ -367,6 +367,7 @@ def test_tiles_with_scales_have_their_price_and_the_published_machine_has_none(c
 
 def test_light_of_hybrids_is_said_to_be_an_extrapolation_and_without_attention_it_must_be_stated(capsys):
     code, out = run(capsys, "--shape", "jamba-v0.1", "--generate", "16")
+    assert "300 fJ/MAC stands for a chip that fetches matrices and cache at each step, too" in out.out
     assert code == 0
     assert "recurrent blocks" in out.out
     assert "state read" in out.out

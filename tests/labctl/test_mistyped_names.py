@@ -7,6 +7,18 @@ import pytest
 from labctl.__main__ import main
 
 
+@pytest.mark.parametrize(("page", "folder"), [("light.html", "light"), ("found/light.html", "found")])
+def test_scaling_takes_no_name_of_a_page_for_a_model(
+    page: str, folder: str, capsys: pytest.CaptureFixture[str], tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["scaling", "ideal", "--report", page]) == 2
+    said = capsys.readouterr().err
+    assert "a page is no model" in said
+    assert f"try:  -o {folder} --report" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [
