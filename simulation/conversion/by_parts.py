@@ -68,7 +68,8 @@ def _padding_empty() -> Iterator[None]:
     def padded(self: nn.TransformerEncoder, src: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         answer = forward(self, src, *args, **kwargs)
         given = signature(forward).bind(self, src, *args, **kwargs).arguments
-        if given.get("mask") is not None or not _is_left_out(self, src, padding := given.get("src_key_padding_mask")):
+        padding: Tensor | None = given.get("src_key_padding_mask")
+        if padding is None or given.get("mask") is not None or not _is_left_out(self, src, padding):
             return answer
         nothing = answer.new_zeros(1, 1, answer.shape[-1])
         return torch.where(padding.ne(0)[..., None], nothing if self.norm is None else self.norm(nothing), answer)
@@ -80,10 +81,10 @@ def _padding_empty() -> Iterator[None]:
         nn.TransformerEncoder.forward = forward  # type: ignore[method-assign]
 
 
-def _is_left_out(encoder: nn.TransformerEncoder, src: Tensor, padding: Tensor | None) -> bool:
+def _is_left_out(encoder: nn.TransformerEncoder, src: Tensor, padding: Tensor) -> bool:
     """Whether torch leaves the padding out: the conditions of its own forward."""
     first = encoder.layers[0]
-    if padding is None or src.dim() != 3 or src.is_nested or first.training or torch.is_autocast_enabled():
+    if src.dim() != 3 or src.is_nested or first.training or torch.is_autocast_enabled():
         return False
     if not getattr(encoder, "use_nested_tensor", False):
         return False
