@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import wraps
+from inspect import signature
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
@@ -45,10 +49,51 @@ def _without_fused() -> Iterator[None]:
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), _padding_empty() if before else nullcontext():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def _padding_empty() -> Iterator[None]:
+    """Encoders answer for padding what they do where torch leaves it out: zeros, through their last normalisation.
+
+    In its one function for all layers torch computes nothing for tokens at the end of a row that are padding; by its
+    parts it computes for them as for others. Whoever averages over a row sees the difference.
+    """
+    forward = nn.TransformerEncoder.forward
+
+    @wraps(forward)
+    def padded(self: nn.TransformerEncoder, src: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        answer = forward(self, src, *args, **kwargs)
+        given = signature(forward).bind(self, src, *args, **kwargs).arguments
+        padding: Tensor | None = given.get("src_key_padding_mask")
+        if padding is None or given.get("mask") is not None or not _is_left_out(self, src, padding):
+            return answer
+        nothing = answer.new_zeros(1, 1, answer.shape[-1])
+        return torch.where(padding.ne(0)[..., None], nothing if self.norm is None else self.norm(nothing), answer)
+
+    nn.TransformerEncoder.forward = padded  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.TransformerEncoder.forward = forward  # type: ignore[method-assign]
+
+
+def _is_left_out(encoder: nn.TransformerEncoder, src: Tensor, padding: Tensor) -> bool:
+    """Whether torch leaves the padding out: the conditions of its own forward."""
+    first = encoder.layers[0]
+    if src.dim() != 3 or src.is_nested or first.training or torch.is_autocast_enabled():
+        return False
+    if not getattr(encoder, "use_nested_tensor", False):
+        return False
+    attention = first.self_attn
+    parts = (attention.out_proj, first.norm1, first.norm2, first.linear1, first.linear2)
+    held = [src, attention.in_proj_weight, attention.in_proj_bias, *(p for part in parts for p in part.parameters())]
+    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in held):
+        return False
+    return bool(torch._nested_tensor_from_mask_left_aligned(src, padding.eq(0)))
 
 
 @contextmanager

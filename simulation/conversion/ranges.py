@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from calibration.errors import OutOfDomain
 from simulation.benches.tiled import readings
 from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.quantise import LEVELS
@@ -50,12 +51,26 @@ def observe(model: nn.Module, batches: Iterable[Tensor], *, tile: int = 0) -> Ma
     Returns
     -------
     Ranges by the product's name, for `opticalize`: the largest of the percentiles that the batches had.
+
+    Raises
+    ------
+    OutOfDomain
+        When there are no batches, as in a generator that was read before: nothing would be clipped.
     """
+    if isinstance(tile, bool) or not isinstance(tile, int) or tile < 0:
+        raise OutOfDomain("a tile is a number of inputs", expected="0: all, or 1, 2, …", seen=repr(tile), hint="tile=0")
     watched, watch = shared_copy(model), _Watch(tile)
     convert(watched, watch, head=True)
     with torch.inference_mode():
         for batch in batches:
             watched(batch)
+    if not watch.found:
+        raise OutOfDomain(
+            "no range was observed",
+            expected="batches whose products would be in light",
+            seen="no products",
+            hint="observe(model, [tokens])",
+        )
     return watch.found
 
 

@@ -74,7 +74,8 @@ def perplexity(
     Raises
     ------
     BadOperands
-        If the text has fewer than two tokens, the stride does not fit, or the model answers with NaN.
+        If the text has fewer than two tokens or is none, the stride does not fit, a number to score is less than one,
+        or the model answers with NaN.
 
     Examples
     --------
@@ -100,9 +101,7 @@ def window_nats(
 ) -> tuple[Tensor, Tensor]:
     """What `perplexity` sums: (n,) nats and (n,) tokens scored of each window, float64, in the order of the text."""
     stride = context if stride is None else stride
-    ids = torch.as_tensor(token_ids, dtype=torch.long)
-    if max_tokens is not None:
-        ids = ids[: max_tokens + 1]
+    ids = tokens_of(token_ids, max_tokens)
     require_text(ids, context, stride)
     nats, scored = [], []
     for inputs, targets in batches(ids, context, stride, batch):
@@ -110,6 +109,33 @@ def window_nats(
         nats.append(each)
         scored.append(count)
     return torch.cat(nats), torch.cat(scored)
+
+
+def tokens_of(token_ids: Sequence[int] | Tensor, max_tokens: int | None = None) -> Tensor:
+    """(N,) the tokens of a text, the first and at most ``max_tokens`` that are scored.
+
+    Raises
+    ------
+    BadOperands
+        If they are no whole numbers in a row, or ``max_tokens`` is less than one.
+    """
+    if max_tokens is not None and max_tokens < 1:
+        raise BadOperands(
+            "nothing to score", expected="max_tokens from 1 on, or None", seen=str(max_tokens), hint="max_tokens=1000"
+        )
+    try:
+        ids = torch.as_tensor(token_ids)
+        seen = f"{tuple(ids.shape)} numbers, {ids.dtype}"
+    except (TypeError, ValueError, RuntimeError) as error:
+        ids, seen = torch.empty(0, 0), f"{type(token_ids).__name__}: {error}"
+    if ids.ndim != 1 or (len(ids) and (ids.is_floating_point() or ids.is_complex())):
+        raise BadOperands(
+            "these are no tokens of a text",
+            expected="whole numbers, one after the other",
+            seen=seen[:200],
+            hint="language.encode(text)",
+        )
+    return ids[: None if max_tokens is None else max_tokens + 1].long()
 
 
 def require_text(ids: Sequence[int] | Tensor, context: int, stride: int) -> None:

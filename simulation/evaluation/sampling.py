@@ -59,12 +59,20 @@ def sample_products(
     Raises
     ------
     BadOperands
-        When the model has no layer of that name, when there are too few tokens for so many products, or when a weight
-        of the model is not finite.
+        When the model has no layer of that name, no products are asked for, there are too few tokens for so many, or a
+        weight of the model is not finite.
     """
     _check_finite(model)
     sites = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | Product)}
-    names = _paper_strata(sites) if layers is None else list(dict.fromkeys(layers))
+    asked = [layers] if isinstance(layers, str) else layers
+    names = _paper_strata(sites) if asked is None else list(dict.fromkeys(asked))
+    if per_stratum < 1 or not names:
+        raise BadOperands(
+            "no products are asked for",
+            expected="a layer and a product of it at least",
+            seen=f"{len(names)} layers, {per_stratum} products of each",
+            hint="leave layers out, per_stratum=132",
+        )
     for name in names:
         _check_known(name, sites)
     lengths = [len(sequence) for sequence in sequences]

@@ -38,10 +38,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from calibration.errors import BadOperands, OutOfDomain
+from simulation.conversion.asked import seed_of_noise
 from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.quantise import clip_scale
 from simulation.conversion.routing import Matrix, Pair
-from simulation.evaluation.perplexity import batches, logits_of
+from simulation.evaluation.perplexity import batches, logits_of, require_text, tokens_of
 from simulation.scaling.documents import at_once
 
 Kind = Literal["ffn", "qkvo", "qk", "av"]
@@ -213,13 +214,18 @@ def expand(
     BadOperands
         When the text is too short or the model's answer is not finite.
     OutOfDomain
-        When no product of the model would be in light.
+        When no product of the model would be in light, or there is no such light or seed.
     """
-    ids = torch.as_tensor(token_ids, dtype=torch.long)[: None if max_tokens is None else max_tokens + 1]
-    if len(ids) < 2:
-        raise BadOperands(
-            "nothing to score", expected="at least 2 tokens", seen=str(len(ids)), hint="use a longer text"
+    ids = tokens_of(token_ids, max_tokens)
+    require_text(ids, context, context)
+    if not 0 < quantum_efficiency <= 1 or not all(0 < percentile <= 100 for percentile in clip):
+        raise OutOfDomain(
+            "no light is like this",
+            expected="a quantum efficiency from 0 to 1, percentiles from 0 to 100",
+            seen=f"{quantum_efficiency}, {clip}",
+            hint="quantum_efficiency=1.0, clip=(100.0, 100.0)",
         )
+    seed = seed_of_noise(seed)
     windows = list(batches(ids, context, context, at_once(context)))
     noise = TinyNoise(clip, quantum_efficiency, seed)
     probe = Probe.of(model, noise, windows, head=head)

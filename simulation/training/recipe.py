@@ -54,12 +54,14 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         self.shape(self.vocabulary)
         known = self.precision in get_args(Precision)
-        counts = (self.steps, self.batch, self.evaluate_every)
-        if min(counts) < 1 or not 0 <= self.pydoc_share <= 1 or self.learning_rate <= 0 or not known:
+        counts = (self.steps, self.batch, self.evaluate_every, self.seed + 1, self.warmup + 1)
+        whole = all(isinstance(count, int) and not isinstance(count, bool) and count >= 1 for count in counts)
+        rates = 0 < self.learning_rate < math.inf and 0 <= self.weight_decay < math.inf and 0 < self.clip < math.inf
+        if not whole or not rates or not 0 <= self.pydoc_share <= 1 or not known:
             raise OutOfDomain(
                 "no training has this schedule",
-                expected="steps, batch and evaluate_every of at least 1, a share in 0..1, a positive learning rate, "
-                f"{' or '.join(get_args(Precision))}",
+                expected="steps, batch and evaluate_every from 1 on, seed and warmup from 0 on, a share in 0..1, "
+                f"positive rate and clip, a decay from 0 on, {' or '.join(get_args(Precision))}",
                 seen=str(self),
                 hint="leave the schedule at its defaults",
             )

@@ -242,6 +242,14 @@ def test_ranges_are_observed_of_every_product_that_goes_into_light() -> None:
     assert ranges["model.layers.0.self_attn.q_proj"].input == pytest.approx(expected)  # 192 numbers: the largest
 
 
+@pytest.mark.parametrize(
+    ("batches", "tile"), [([], 0), (iter(()), 0), ([torch.rand(2, 8)], -1), ([torch.rand(2, 8)], 1.5)]
+)
+def test_ranges_of_nothing_are_refused(batches: Any, tile: Any) -> None:
+    with pytest.raises(OutOfDomain):
+        observe(nn.Sequential(nn.Linear(8, 8)), batches, tile=tile)
+
+
 @pytest.mark.parametrize("seed", ["0", 1.5, -1, True, None])
 def test_a_seed_that_is_none_is_refused_wherever_it_is_given(model: GPT, seed: Any) -> None:
     optical = opticalize(model, "ideal", photons_per_mac=10.0)

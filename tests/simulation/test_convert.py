@@ -175,6 +175,31 @@ def test_masks_of_torchs_attention():
     assert torch.allclose(converted["a"](x[0], x[0], x[0])[0], one, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested")
+@pytest.mark.parametrize("norm", [None, nn.LayerNorm(8)], ids=["plain", "normalised"])
+@pytest.mark.parametrize("is_trained", [False, True])
+def test_padding_of_torchs_encoder_is_left_out_where_torch_leaves_it_out(norm, is_trained):
+    torch.manual_seed(2)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model, x = nn.TransformerEncoder(layer, 2, norm).eval().requires_grad_(is_trained), torch.randn(3, 6, 8)
+    converted = shared_copy(model)
+    convert(converted, Exact())
+    last, between = torch.zeros(2, 3, 6, dtype=torch.bool)
+    last[0, 4:] = last[2] = True
+    between[0, 2] = True
+    for padding in (last, between, torch.zeros(3, 6).masked_fill(last, -torch.inf), None):
+        for call in (converted, converted.forward):
+            for with_gradients in (False, True):
+                with torch.set_grad_enabled(with_gradients):
+                    expected = model(x, src_key_padding_mask=padding)
+                    torch.testing.assert_close(call(x, src_key_padding_mask=padding), expected, rtol=1e-4, atol=1e-5)
+    future = torch.ones(6, 6, dtype=torch.bool).triu(1)
+    last[2] = False
+    with torch.no_grad():
+        expected, got = (each(x, future, last) for each in (model, converted))
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_what_stays_digital_says_why():
     class Own(nn.Linear):
         def forward(self, x):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -80,6 +81,20 @@ def test_single_window_has_no_standard_error(ids: Tensor) -> None:
 def test_nothing_to_score_is_refused(ids: Tensor, length: int, stride: int | None) -> None:
     with pytest.raises(BadOperands):
         perplexity(Uniform(), ids[:length] % 50, context=64, stride=stride)
+
+
+@pytest.mark.parametrize(
+    "tokens", [[1.5, 2.5, 3.0], "abc", None, torch.zeros(2, 9, dtype=torch.long), torch.rand(9), [[1, 2], [3]]]
+)
+def test_what_is_no_text_is_refused(tokens: Any) -> None:
+    with pytest.raises(BadOperands, match="no tokens of a text"):
+        perplexity(Uniform(), tokens, context=64)
+
+
+@pytest.mark.parametrize("most", [0, -1, -5])
+def test_less_than_one_token_to_score_is_refused(ids: Tensor, most: int) -> None:
+    with pytest.raises(BadOperands, match="nothing to score"):
+        perplexity(Uniform(), ids % 50, context=64, max_tokens=most)
 
 
 def test_model_that_answers_nan_is_refused(model: GPT, ids: Tensor) -> None:

@@ -159,7 +159,7 @@ class TinyMambaMixer(nn.Module):
 def test_a_recurrence_that_would_be_watched_is_refused_by_name(monkeypatch):
     model = nn.Sequential(nn.Embedding(8, 4), TinyMambaMixer(), nn.Linear(4, 8))
     language = SimpleNamespace(model=model, name="tiny", context=8, vocabulary=8, width=4)
-    monkeypatch.setattr("labctl.studies.traced.load_language", lambda name, to_score: language)
+    monkeypatch.setattr("labctl.studies.traced.load_language", lambda name, **_: language)
     with pytest.raises(UsageError, match="a recurrence is not counted") as caught:
         operations_for("tiny", None)
     assert "TinyMambaMixer" in caught.value.seen

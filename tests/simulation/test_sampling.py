@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,6 +104,17 @@ def test_unknown_layer_is_refused_with_its_likely_name(model: GPT, sequences: li
     with pytest.raises(BadOperands) as caught:
         sample_products(model, sequences, layers=["blocks.0.fnn.down"])
     assert "blocks.0.ffn.down" in caught.value.hint
+
+
+@pytest.mark.parametrize("more", [{"layers": []}, {"per_stratum": 0}, {"per_stratum": -3}])
+def test_no_products_at_all_are_refused(model: GPT, sequences: list[list[int]], more: dict[str, Any]) -> None:
+    with pytest.raises(BadOperands, match="no products are asked for"):
+        sample_products(model, sequences, **more)
+
+
+def test_one_layer_may_stand_without_a_list(model: GPT, sequences: list[list[int]]) -> None:
+    (group,) = sample_products(model, sequences, layers="blocks.1.ffn.up", per_stratum=4)
+    assert group.name == "blocks.1.ffn.up"
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,18 @@ SHIPPED = MODELS / "optical-gpt-d128.safetensors"
 FAMILY = sorted((MODELS / "family").glob("*.safetensors"))
 
 
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"steps": 0}, {"steps": 1.5}, {"batch": 2.5}, {"seed": -1}, {"warmup": -1}, {"learning_rate": math.nan},
+        {"learning_rate": math.inf}, {"weight_decay": -1.0}, {"clip": 0.0}, {"clip": math.nan}, {"pydoc_share": 2.0},
+    ],
+)  # fmt: skip
+def test_schedule_that_is_none_is_refused(nonsense: dict[str, Any]) -> None:
+    with pytest.raises(OutOfDomain, match="no training has this schedule"):
+        replace(TINY, **nonsense)
+
+
 def test_training_lowers_the_loss_and_records_how() -> None:
     steps: list[Progress] = []
     model, tokenizer, record = train(TINY, [TEXT], progress=steps.append)

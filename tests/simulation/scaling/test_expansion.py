@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -229,6 +230,14 @@ def test_model_without_products_or_text_is_refused() -> None:
         expand(bigram(), [1], context=8)
     with pytest.raises(OutOfDomain, match="no product"):
         expand(nn.Embedding(VOCABULARY, VOCABULARY), text(20), context=8)
+
+
+@pytest.mark.parametrize(
+    "more", [{"quantum_efficiency": 2.0}, {"quantum_efficiency": math.nan}, {"clip": (0.0, 100.0)}, {"seed": -1}]
+)
+def test_light_and_seeds_that_there_are_not_are_refused(more: dict[str, Any]) -> None:
+    with pytest.raises(OutOfDomain):
+        expand(bigram(), text(20), context=8, **more)
 
 
 def test_budget_weighs_what_products_take_in_passes() -> None:
