@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 from filelock import FileLock
+from fitted import fit_step_once
 from undrawn_figures import Undrawn
 
-from calibration.bench import timing
-from calibration.bench.timing import Step, StepFit
 from calibration.frames.products import ProductGroup
 from labctl.__main__ import main
 from labctl.station.loading import LoadedStation, load_station
@@ -77,20 +76,9 @@ def figures(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def steps_fitted_once() -> Iterator[None]:
-    """The same readings of a panel's step are fitted once in a process: every run on one bench has the same ones.
-
-    To fit them is a sixth of a run's time, and `tests/calibration` is where it is tested.
-    """
-    fits: dict[tuple[bytes, float, float, str], StepFit] = {}
-
-    def fit_step(step: Step, panel: str) -> StepFit:
-        key = step.light_dn.tobytes(), step.exposure_s, step.period_s, panel
-        if key not in fits:
-            fits[key] = timing.fit_step(step, panel)
-        return fits[key]
-
+    """Every run on one bench has the same readings of the panels' steps."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("labctl.nodes.timing.fit_step", fit_step)
+        patch.setattr("labctl.nodes.timing.fit_step", fit_step_once)
         yield
 
 
