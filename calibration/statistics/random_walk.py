@@ -74,6 +74,7 @@ class CourseObservations:
             direction = np.tile(np.eye(p), c) * reach[:, None, :]
             seen = self.information @ direction
             known = np.einsum("kia,kib->ab", direction, seen)
+            self._stepping.clear()  # a search asks hundreds of times about the same steps, and then about others
             self._stepping[steps] = direction, seen, known, np.einsum("kia,ki->a", direction, self.score)
         return self._stepping[steps]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,7 +72,7 @@ class Bill:
 
     def energy_j(self, row: Row) -> float:
         """Of one line [J]."""
-        return row.amount * float(np.prod([self.components[name].value ** power for name, power in row.factors]))
+        return row.amount * math.prod(self.components[name].value ** power for name, power in row.factors)
 
     @property
     def total_j(self) -> float:

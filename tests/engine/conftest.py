@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from filelock import FileLock
+from fitted import fit_step_once
 from undrawn_figures import Undrawn
 
 from calibration.frames.products import ProductGroup
@@ -70,6 +71,14 @@ def undrawn() -> Iterator[None]:
 def figures(request: pytest.FixtureRequest) -> Iterator[None]:
     """Figures are drawn in files marked ``figures`` only: drawing takes half the time of a run."""
     with nullcontext() if request.node.get_closest_marker("figures") else undrawn():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def steps_fitted_once() -> Iterator[None]:
+    """Every run on one bench has the same readings of the panels' steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("labctl.nodes.timing.fit_step", fit_step_once)
         yield
 
 

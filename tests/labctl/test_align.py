@@ -11,6 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 from everyday import everyday
+from fitted import fit_step_once
 
 from drivers.errors import DeviceLost
 from labctl.__main__ import main
@@ -62,6 +63,12 @@ def unseen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     """The picture is drawn in tests marked ``figures`` only."""
     if request.node.get_closest_marker("figures") is None:
         monkeypatch.setattr("labctl.cli.align._draw", lambda path, view, station: str(path))
+
+
+@pytest.fixture(autouse=True)
+def steps_fitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most look at a bench whose panels settle alike, to ask for something else."""
+    monkeypatch.setattr("labctl.align.look.fit_step", fit_step_once)
 
 
 @pytest.mark.figures
