@@ -51,7 +51,7 @@ def _team_of_torch() -> Team | None:
     """The threads of torch's OpenMP; None where torch comes without GNU's, or has none."""
     package = Path(torch.__file__).parent
     found = [*package.glob("lib/libgomp*.so*"), *package.parent.glob("torch.libs/libgomp*.so*")]
-    if not found or not torch.backends.openmp.is_available():
+    if not found or not torch.backends.openmp.is_available():  # type: ignore[no-untyped-call]
         return None
     try:
         parallel = ctypes.CDLL(str(found[0])).GOMP_parallel
