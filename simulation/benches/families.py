@@ -24,7 +24,7 @@ def family(name: str) -> Family:
     OutOfDomain
         When there is none.
     """
-    stem, _, number = name.partition(":")
+    stem, _, number = name.partition(":") if isinstance(name, str) else (None, "", "")
     if stem == PARTIAL_SUMS and (not number or number.isdecimal()):
         return PartialSums(int(number) if number else BITS)
     if stem == TILED_SCALES and (not number or number.isdecimal()):
@@ -33,7 +33,7 @@ def family(name: str) -> Family:
         raise OutOfDomain(
             "no such encoding",
             expected=f"{', '.join(FAMILIES)}, {PARTIAL_SUMS}:BITS or {TILED_SCALES}:INPUTS",
-            seen=name,
+            seen=repr(name),
             hint="--encoding sign-split",
         )
     return FAMILIES[name]

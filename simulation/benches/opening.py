@@ -69,7 +69,7 @@ def open_bench(
         When there is no such preset or encoding, or the bench cannot do it.
     """
     found = described(source, device_seed=device_seed)
-    name = encoding or default_encoding(found)
+    name = default_encoding(found) if encoding is None else encoding
     strategy = family(name)
     if isinstance(found, Imported):
         return found.bench(strategy, photons_per_mac)

@@ -9,20 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from simulation.conversion.asked import patterns
 from simulation.conversion.convert import convert, shared_copy
+from simulation.conversion.ranges import LEVELS
 from simulation.conversion.routing import Matrix, Pair
+from simulation.light.optics import require_clip
 from simulation.light.percentile import kth_magnitude, rank_of
 from simulation.light.sharing import share_rows
 
 LINEAR_CLIP = 99.0  # percentile of |W| that full scale stands for (paper)
 ATTENTION_CLIP = 98.0  # the same for the second operand of an attention product, per head (paper)
 CLIP = LINEAR_CLIP, ATTENTION_CLIP
-LEVELS = 127  # 8 bits, symmetric
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def quantise_int8(model: Model, *, keep: Iterable[str] = (), clip: tuple[float, float] = CLIP) -> Model:
+def quantise_int8(model: Model, *, keep: Iterable[str] | str = (), clip: tuple[float, float] = CLIP) -> Model:
     """A copy of the model with every linear layer and attention product in fake 8-bit arithmetic.
 
     Embeddings, normalisation, softmax, activation and the output head of a `GPT` stay in float, and so do sums.
@@ -35,7 +37,14 @@ def quantise_int8(model: Model, *, keep: Iterable[str] = (), clip: tuple[float, 
         Names or shell patterns of layers that stay in float.
     clip
         Percentile of the magnitudes that full scale stands for: weights, second operands of attention.
+
+    Raises
+    ------
+    OutOfDomain
+        When ``keep`` names nothing, or ``clip`` is no percentile.
     """
+    require_clip(clip, type(model).__name__)
+    keep = patterns(keep, model)
     quantised = shared_copy(model)
     convert(quantised, Int8(clip), keep=keep)
     return quantised

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from calibration.errors import OutOfDomain
 from simulation.benches.tiled import readings
 from simulation.conversion.convert import convert, shared_copy
-from simulation.conversion.quantise import LEVELS
 from simulation.conversion.routing import Matrix, Pair
+
+LEVELS = 127
+"""Steps of each sign in 8 bits, symmetric."""
 
 INPUT_PERCENTILE = 99.99  # Optical Transformers (arXiv 2302.10360)
 OUTPUT_PERCENTILE = 99.9999  # the same

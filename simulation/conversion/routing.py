@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from calibration.errors import OutOfDomain
 from simulation.conversion.by_parts import by_parts, recurrent_by_parts, uncompiled
@@ -194,6 +195,8 @@ class Routing:
             self._look_again()
             if module is not None and watch_of(module) is None:
                 return  # the model does not have it any more
+            if forward_ad._current_level >= 0:
+                raise _differentiated_forward()
             self._here.caller = sys._getframe(2)
             self._here.opened = ExitStack()
             self._here.opened.enter_context(by_parts())
@@ -386,6 +389,16 @@ class Routing:
             if each.parameter is not None and 0 <= tensor.storage_offset() - each.start < each.parameter.numel():
                 return each
         return origin
+
+
+def _differentiated_forward() -> OutOfDomain:
+    """Of a model whose forward derivatives somebody asks for: each would be a product in light, with its own noise."""
+    return OutOfDomain(
+        "forward derivatives of a model in light would be as noisy as its light",
+        expected="gradients that go backward: they are those of the exact products",
+        seen="torch.func.jvp, or torch.autograd.forward_ad",
+        hint="take torch.autograd.grad or torch.func.vjp, or differentiate the model itself",
+    )
 
 
 def _forget(module: nn.Module) -> None:

@@ -136,6 +136,20 @@ class Optics:
     drift: float = 0.0
     detectors: int = 1
 
+    def __post_init__(self) -> None:
+        least = {
+            "electrons": self.electrons, "photons": self.photons, "read_e": self.read_e, "flicker": self.flicker,
+            "drift": self.drift, "spread": min(self.spread),
+        }  # fmt: skip
+        for name, value in least.items():
+            if not 0 <= value < np.inf:
+                raise _no_such(self.name, name, "a number that is not negative", value)
+        if not 0 < self.quantum_efficiency < np.inf:
+            raise _no_such(self.name, "quantum_efficiency", "a number above 0", self.quantum_efficiency)
+        if self.detectors < 1:
+            raise _no_such(self.name, "detectors", "1 or more", self.detectors)
+        require_clip(self.clip, self.name)
+
     @cached_property
     def placements(self) -> Recent[tuple[int, int], Any]:
         """Where matrices of each shape lie, as far as `simulation.light.product.Bench.place` was asked."""
@@ -258,3 +272,21 @@ def optics(source: Source, *, device_seed: int | None = None) -> Optics:
     if source not in PRESETS:
         raise OutOfDomain("no such preset", expected=" or ".join(PRESETS), seen=source, hint="or load a calibration")
     return PRESETS[source]()
+
+
+def require_clip(clip: tuple[float, float], device: str) -> None:
+    """Refuse percentiles that are none: at 0 everything would be clipped.
+
+    Raises
+    ------
+    OutOfDomain
+    """
+    for each in clip:
+        if not 0 < each <= 100:
+            raise _no_such(device, "clip", "percentiles above 0, up to 100", each)
+
+
+def _no_such(device: str, name: str, expected: str, seen: float) -> OutOfDomain:
+    return OutOfDomain(
+        "no bench can be so", device=device, expected=f"{name}: {expected}", seen=f"{seen:g}", hint=f"state {name} anew"
+    )

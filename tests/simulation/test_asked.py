@@ -24,8 +24,10 @@ from simulation.conversion.optical import (
     reseed,
     set_light,
 )
+from simulation.conversion.quantise import quantise_int8
 from simulation.conversion.ranges import Ranges, observe
 from simulation.conversion.report import BY_ELEMENTS, COLUMNS
+from simulation.light.optics import Optics
 from simulation.models.gpt import GPT
 
 
@@ -274,3 +276,45 @@ def test_what_is_no_bench_at_all_is_named_by_its_type(source: object) -> None:
     with pytest.raises(OutOfDomain, match="nothing of this kind describes a bench") as caught:
         opticalize(nn.Linear(4, 4), source)  # type: ignore[arg-type]
     assert caught.value.seen.startswith(type(source).__name__)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"read_e": -1.0},
+        {"flicker": math.nan},
+        {"drift": math.inf},
+        {"spread": (0.0, -0.1)},
+        {"quantum_efficiency": 0.0},
+        {"detectors": 0},
+        {"clip": (0.0, 98.0)},
+        {"clip": (99.0, 200.0)},
+    ],
+)
+def test_a_bench_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(OutOfDomain, match="no bench can be so") as caught:
+        replace(Optics.of(calibrated(loud())), **change)
+    assert caught.value.expected.startswith(next(iter(change)))
+
+
+@pytest.mark.parametrize("encoding", ["", 3, "sign"])
+def test_what_is_no_encoding_is_refused(model: GPT, encoding: Any) -> None:
+    with pytest.raises(OutOfDomain, match="no such encoding"):
+        opticalize(model, "ideal", encoding=encoding)
+
+
+@pytest.mark.parametrize("asked", [{"keep": "nope"}, {"keep": ["nope"]}, {"clip": (0.0, 0.0)}, {"clip": (200.0, 98.0)}])
+def test_eight_bits_of_nothing_are_refused(model: GPT, asked: dict[str, Any]) -> None:
+    with pytest.raises(OutOfDomain):
+        quantise_int8(model, **asked)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch makes its own with it
+def test_forward_derivatives_of_light_are_refused_and_those_backward_are_exact(model: GPT) -> None:
+    linear = nn.Sequential(nn.Linear(6, 4))
+    optical, x = opticalize(linear, "paper", photons_per_mac=5.0), torch.randn(3, 6)
+    with pytest.raises(OutOfDomain, match="forward derivatives"):
+        torch.func.jvp(optical, (x,), (torch.ones_like(x),))
+    _, back = torch.func.vjp(optical, x)
+    torch.testing.assert_close(back(torch.ones(3, 4))[0], torch.ones(3, 4) @ linear[0].weight)
+    assert optical(x).shape == (3, 4)  # and goes on
