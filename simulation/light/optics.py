@@ -139,7 +139,7 @@ class Optics:
     def __post_init__(self) -> None:
         least = {
             "electrons": self.electrons, "photons": self.photons, "read_e": self.read_e, "flicker": self.flicker,
-            "drift": self.drift, "spread": min(self.spread),
+            "drift": self.drift, "spread of linear layers": self.spread[0], "spread of attention": self.spread[1],
         }  # fmt: skip
         for name, value in least.items():
             if not 0 <= value < np.inf:

@@ -285,6 +285,7 @@ def test_what_is_no_bench_at_all_is_named_by_its_type(source: object) -> None:
         {"flicker": math.nan},
         {"drift": math.inf},
         {"spread": (0.0, -0.1)},
+        {"spread": (0.0, math.nan)},
         {"quantum_efficiency": 0.0},
         {"detectors": 0},
         {"clip": (0.0, 98.0)},
