@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
-from weakref import WeakSet
 
 BAND_ROWS = 64
 """Rows of an image that one thread takes at a time."""
@@ -32,7 +32,6 @@ class Threads:
     def __init__(self, count: int, team: Team | None = None) -> None:
         self._helpers = count - 1
         self._team: Team = Pool(self._helpers) if team is None else team
-        self._met: WeakSet[Callable[..., object]] = WeakSet()
 
     def helping(self, count: int, band: int) -> int:
         """How many threads help the one that asks with ``count`` rows."""
@@ -44,9 +43,7 @@ class Threads:
         if not helping:
             function(0, count, *args)
             return
-        if function not in self._met:  # compiled by one thread: numba's own tables do not bear several at first
-            function(0, 0, *args)
-            self._met.add(function)
+        function(0, 0, *args)  # compiled for these types by one thread: numba's own tables do not bear several at first
         bands = deque((first, min(first + band, count)) for first in range(0, count, band))
         failed: list[BaseException] = []
 
@@ -62,7 +59,6 @@ class Threads:
                 failed.append(error)
 
         self._team(work, helping)
-        work()  # of what an interrupt kept a thread from
         if failed:
             raise failed[0]
 
@@ -77,8 +73,25 @@ class Pool:
     def __call__(self, work: Callable[[], None], helping: int) -> None:
         if self._pool is None or self._process != os.getpid():
             self._pool, self._process = ThreadPoolExecutor(self._most, thread_name_prefix="rows"), os.getpid()
-        helpers = [self._pool.submit(work) for _ in range(helping)]
-        work()
-        for helper in helpers:
-            if not helper.cancel():  # one that has not begun is not needed any more
-                helper.result()
+        helpers: list[Future[None]] = []
+        try:
+            if threading.main_thread().is_alive():  # a pool takes no more work when the interpreter is about to end
+                for _ in range(helping):
+                    helpers.append(self._pool.submit(work))
+            work()
+        finally:
+            _wait(helpers)
+
+
+def _wait(helpers: Sequence[Future[None]]) -> None:
+    """Return when all have ended, also if that is interrupted: they write into what the next call may write into."""
+    interrupts: list[BaseException] = []
+    is_waiting = True
+    while is_waiting:
+        try:
+            wait([helper for helper in helpers if not helper.cancel()])  # one that has not begun is not needed
+            is_waiting = False
+        except BaseException as error:
+            interrupts.append(error)
+    if interrupts:
+        raise interrupts[0]

@@ -16,7 +16,7 @@ from simulation.benches.backend import Benches, OnCpu, OnDevice
 from simulation.conversion.changes import Lying, Mark, is_same, mark_of
 from simulation.conversion.quantise import clip_scale
 from simulation.conversion.ranges import Ranges
-from simulation.conversion.recomputed import NotKnownError, Remembered, may_have_been_before
+from simulation.conversion.recomputed import Drawn, NotKnownError, Remembered, may_have_been_before
 from simulation.light.accounting import Tally
 from simulation.light.few import FEW_ROWS
 from simulation.light.product import Noise, Range
@@ -57,14 +57,14 @@ class _OnBench:
         vectors, noise, tally = x.detach(), self.noise, self.tally
         if vectors.dtype == torch.float64:
             _in_single(vectors, self._name)
-        before = self._calls_before(vectors)
+        before = self._drawn_before(vectors)
         if before is not None:
-            noise, tally = Noise(noise.key, before), Tally()
+            noise, tally = Noise(*before), Tally()
         return bench.product(vectors, weights, noise, tally, converters=_converters(self._ranges), **more)
 
-    def _calls_before(self, vectors: Tensor) -> int | None:
+    def _drawn_before(self, vectors: Tensor) -> Drawn | None:
         try:
-            return self._drawn.calls_before(vectors, self.noise.calls)
+            return self._drawn.drawn_before(vectors, (self.noise.key, self.noise.calls))
         except NotKnownError as error:
             raise OutOfDomain(
                 "a product is computed in the backward pass, with operands that it is not known to have had before",

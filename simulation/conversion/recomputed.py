@@ -25,6 +25,9 @@ from simulation.conversion.changes import Mark, is_same, mark_of
 _FILE = torch.utils.checkpoint.__file__
 _MARK = "_labctl_region"
 
+Drawn = tuple[tuple[int, int], int]
+"""The key of a layer's noise, which may be another by the backward pass, and how much of it was used."""
+
 
 class Region:
     """One run of a part of a model that is checkpointed. It lives as long as the graph that would compute it again.
@@ -105,16 +108,16 @@ def follow_functions(call: FrameType | None, within: Callable[[Callable[..., Any
 class _Kept:
     """The products of one layer in one region: their operands, noise, and in which backward pass each was repeated."""
 
-    products: list[tuple[Mark, int]] = field(default_factory=list)
+    products: list[tuple[Mark, Drawn]] = field(default_factory=list)
     repeated: dict[object, set[int]] = field(default_factory=dict)
 
-    def next(self, mark: Mark, again: object) -> int | None:
+    def next(self, mark: Mark, again: object) -> Drawn | None:
         """The noise of the first product with these operands that this backward pass has not repeated yet."""
         done = self.repeated.setdefault(again, set())
-        for place, (known, calls) in enumerate(self.products):
+        for place, (known, drawn) in enumerate(self.products):
             if place not in done and is_same(known, mark):
                 done.add(place)
-                return calls
+                return drawn
         return None
 
 
@@ -123,7 +126,7 @@ class NotKnownError(LookupError):
 
 
 class Remembered:
-    """How much of a layer's noise was used before each of its products that may be computed again."""
+    """Where a layer's noise stood before each of its products that may be computed again."""
 
     def __init__(self) -> None:
         self._kept: WeakKeyDictionary[Region, _Kept] = WeakKeyDictionary()
@@ -131,10 +134,10 @@ class Remembered:
     def __reduce__(self) -> Any:
         return Remembered, ()  # a copy of a layer has no graph of its own
 
-    def calls_before(self, vectors: Tensor, calls: int) -> int | None:
-        """How much was used before a product of ``vectors`` (B, n, K) that is computed again; None the first time.
+    def drawn_before(self, vectors: Tensor, drawn: Drawn) -> Drawn | None:
+        """Where it stood before a product of ``vectors`` (B, n, K) that is computed again; None the first time.
 
-        The first time it is noted that ``calls`` are used, if it may be computed again.
+        The first time it is noted that it stands at ``drawn``, if the product may be computed again.
 
         Raises
         ------
@@ -156,7 +159,7 @@ class Remembered:
         for each in around:
             if each.again is None:
                 noted = self._kept.setdefault(each.region, _Kept())
-                noted.products.append((mark, calls if before is None else before))
+                noted.products.append((mark, drawn if before is None else before))
         return before
 
 

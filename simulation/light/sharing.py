@@ -54,12 +54,19 @@ def _team_of_torch() -> Team | None:
     if not found or not torch.backends.openmp.is_available():  # type: ignore[no-untyped-call]
         return None
     try:
-        parallel = ctypes.CDLL(str(found[0])).GOMP_parallel
+        openmp = ctypes.CDLL(str(found[0]))
+        start, end = openmp.GOMP_parallel_start, openmp.GOMP_parallel_end
     except (OSError, AttributeError):
         return None
-    parallel.argtypes, parallel.restype = [_WORK, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
+    start.argtypes, start.restype = [_WORK, ctypes.c_void_p, ctypes.c_uint], None
+    end.argtypes, end.restype = [], None
 
     def run(work: Callable[[], None], helping: int) -> None:
-        parallel(_WORK(lambda _: work()), None, helping + 1, 0)
+        in_others, nothing, threads = _WORK(lambda _: work()), None, helping + 1
+        try:
+            start(in_others, nothing, threads)  # signals are looked for after a call: none comes before it
+            work()  # not called by OpenMP, in which an interrupt would be lost
+        finally:
+            end()
 
     return run
