@@ -21,6 +21,7 @@ from simulation.models.gpt import GPT, Product
 
 LinearInLight = Callable[[Tensor], Tensor]
 ProductInLight = Callable[[Tensor, Tensor], Tensor]
+_Parts = tuple[list[tuple[str, type]], list[tuple[str, int, tuple[int, ...]]]]
 
 
 class PhysicalLinear(nn.Linear):
@@ -85,7 +86,7 @@ class CalibratedForward:
         self.calibration, self.photons_per_mac = calibration, photons_per_mac
         self._bench = described(calibration)
         open_bench(self._bench, photons_per_mac, "exact")  # refused before anything is trained
-        self._optical: GPT | None = None
+        self._optical: tuple[GPT, _Parts] | None = None
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "calibration", "calibration": self._bench.name, "photons_per_mac": self.photons_per_mac}
@@ -97,11 +98,12 @@ class CalibratedForward:
         """Show the weights of now; their noise follows from the training's own generator."""
         put_in_light(model, {})
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
-        if self._optical is None or not _is_of(self._optical, model):
-            self._optical = opticalize(model, self._bench, photons_per_mac=self.photons_per_mac, seed=seed)
+        if self._optical is None or self._optical[1] != _parts_of(model):
+            made = opticalize(model, self._bench, photons_per_mac=self.photons_per_mac, seed=seed)
+            self._optical = made, _parts_of(model)
         else:
-            reseed(self._optical, seed)
-        optical = self._optical
+            reseed(self._optical[0], seed)
+        optical = self._optical[0]
         names = [name for name, m in model.named_modules() if isinstance(m, PhysicalLinear | PhysicalProduct)]
         put_in_light(model, {name: optical.get_submodule(name).__call__ for name in names})
 
@@ -114,13 +116,10 @@ def make_physical(model: nn.Module) -> None:
     replace_products(model, lambda _, linear: PhysicalLinear(linear), lambda _, product: PhysicalProduct())
 
 
-def _is_of(copy: nn.Module, model: nn.Module) -> bool:
-    """Whether a copy has the modules and the very parameters of a model, as they are now."""
-    parts = [
-        ([(name, type(part)) for name, part in one.named_modules()], [(n, id(p)) for n, p in one.named_parameters()])
-        for one in (copy, model)
-    ]
-    return parts[0] == parts[1]
+def _parts_of(model: nn.Module) -> _Parts:
+    """The modules and the very parameters of a model, and how these lie: names and noise of products go by that."""
+    parameters = [(name, id(parameter), parameter.stride()) for name, parameter in model.named_parameters()]
+    return [(name, type(part)) for name, part in model.named_modules()], parameters
 
 
 class _LinearInLight(torch.autograd.Function):

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from groundwork import threads
 from groundwork.threads import Threads
 
 
@@ -42,6 +43,53 @@ def test_what_goes_wrong_in_any_thread_is_raised() -> None:
 
     with pytest.raises(ValueError, match="elsewhere"):
         Threads(2).rows(fails_elsewhere, 100, threading.get_ident(), band=10)
+
+
+def test_a_loop_meets_its_operands_in_one_thread_before_several_run_it() -> None:
+    """Not only the first ones: numba compiles a loop for each type that it meets."""
+    bands: list[tuple[int, int, int]] = []
+
+    def told(first: int, last: int, values: np.ndarray) -> None:
+        bands.append((first, last, threading.get_ident()))
+
+    shared = Threads(2)
+    for kind in (np.float32, np.int32):
+        bands.clear()
+        shared.rows(told, 100, np.zeros(100, kind), band=10)
+        assert bands[0] == (0, 0, threading.get_ident())
+        assert sum(last - first for first, last, _ in bands) == 100
+
+
+def test_an_interrupt_waits_for_threads_that_still_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    helper_is_in, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+    asks = threading.get_ident()
+
+    def slow(first: int, last: int) -> None:
+        if last and threading.get_ident() != asks:
+            helper_is_in.set()
+            may_end.wait(30)
+            ended.set()
+        elif last:
+            helper_is_in.wait(30)
+
+    def interrupted(helpers: object) -> None:
+        monkeypatch.undo()
+        may_end.set()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threads, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Threads(2).rows(slow, 100, band=10)
+    assert ended.is_set()
+
+
+def test_rows_are_computed_while_the_interpreter_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool takes no more work then, but threads of the user's may go on."""
+    monkeypatch.setattr(threading, "main_thread", lambda: threading.Thread())
+    values, met = np.zeros(100), set[int]()
+    Threads(2).rows(double, 100, values, met, band=10)
+    assert (values == np.arange(100)).all()
+    assert met == {threading.get_ident()}
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

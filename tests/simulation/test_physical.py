@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -47,15 +48,33 @@ def test_output_is_that_of_light_and_gradient_that_of_the_exact_product() -> Non
     assert all(torch.equal(a, b) for a, b in zip(seen, expected, strict=True))
 
 
-def test_a_matrix_that_was_put_in_after_a_step_is_shown_in_the_next(model: GPT) -> None:
+def put_in(one: nn.Linear, other: nn.Linear) -> None:
+    one.weight = nn.Parameter(-one.weight.detach())
+
+
+def lay_by_columns(one: nn.Linear, other: nn.Linear) -> None:
+    one.weight.data = one.weight.data.mT.contiguous().mT
+
+
+def exchange(one: nn.Linear, other: nn.Linear) -> None:
+    one.weight, other.weight = other.weight, one.weight
+
+
+def share(one: nn.Linear, other: nn.Linear) -> None:
+    one.weight = other.weight
+
+
+@pytest.mark.parametrize("change", [put_in, lay_by_columns, exchange, share])
+def test_a_step_shows_and_draws_what_it_would_if_it_were_the_first(
+    model: GPT, change: Callable[[nn.Linear, nn.Linear], None]
+) -> None:
     forward = CalibratedForward("paper", 50.0)
     forward.prepare(model, tokens(), torch.Generator())
     for seed in (4, 5):
         forward.renew(model, torch.Generator().manual_seed(seed))
         seen = model(tokens())
         if seed == 4:
-            up = model.blocks[0].ffn.up
-            up.weight = nn.Parameter(-up.weight.detach())
+            change(model.blocks[0].ffn.up, model.blocks[1].ffn.up)
     alone = CalibratedForward("paper", 50.0)
     alone.renew(model, torch.Generator().manual_seed(5))
     assert torch.equal(seen, model(tokens()))

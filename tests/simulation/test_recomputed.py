@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from calibration.errors import OutOfDomain
-from simulation.conversion.optical import optical_report, opticalize
+from simulation.conversion.optical import optical_report, opticalize, reseed
 
 Again = Callable[..., Tensor]
 """Runs a part, checkpointed or not."""
@@ -112,6 +112,16 @@ def test_one_of_two_equal_parts_can_be_computed_again_alone() -> None:
     for part in (parts[0], parts[1], parts[0]):
         (found,) = torch.autograd.grad(part.sum(), layer.bias, retain_graph=True)
         torch.testing.assert_close(found, (1 - part.detach() ** 2).sum(0))
+
+
+@pytest.mark.parametrize("again", [hooked, function])
+def test_noise_that_begins_anew_before_the_backward_pass_is_that_of_the_forward_pass(again: Again) -> None:
+    torch.manual_seed(0)
+    layer, x = opticalize(nn.Linear(8, 8), "paper", photons_per_mac=1.0), torch.randn(6, 8, requires_grad=True)
+    part = again(lambda x: layer(x).tanh(), x)
+    reseed(layer, 7)
+    part.sum().backward()
+    torch.testing.assert_close(layer.bias.grad, (1 - part.detach() ** 2).sum(0))
 
 
 def test_products_that_are_kept_within_a_part_leave_the_others_their_noise() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 import torch
 
@@ -81,3 +83,31 @@ def test_eight_bits_are_the_same_on_several_threads(
             found.append(quantise_int8(model)(ids))
     assert torch.equal(*found)
     assert min(shared) < max(shared)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="nothing interrupts a process by its own time here")
+def test_an_interrupt_is_never_lost_between_threads() -> None:
+    """What a function of Python raises that OpenMP called would be reported, and forgotten."""
+    team = sharing._team_of_torch()
+    if team is None:
+        pytest.skip("torch has no threads of OpenMP here")
+
+    class Interrupt(Exception):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupt
+
+    def share_until(cpu_s: float) -> None:
+        signal.setitimer(signal.ITIMER_VIRTUAL, cpu_s)
+        for _ in range(20_000):
+            team(lambda: None, 7)
+
+    before = signal.signal(signal.SIGVTALRM, interrupt)
+    try:
+        for tenth in range(1, 31):
+            with pytest.raises(Interrupt):
+                share_until(tenth * 1e-4)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
