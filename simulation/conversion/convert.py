@@ -10,7 +10,6 @@ import copy
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import TypeVar
 
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from calibration.errors import OutOfDomain
+from simulation.conversion.keeping import is_kept
 from simulation.conversion.origins import constants_of
 from simulation.conversion.routing import Light, Routing, routing_of
 from simulation.models.gpt import Product
@@ -59,7 +59,7 @@ def convert(model: nn.Module, light: Light, *, keep: Iterable[str] = (), head: b
     light
         `Light`
     keep
-        Names, or shell patterns of names, that stay digital: ``("blocks.0.*",)``.
+        Names, or shell patterns of names, that stay digital, a module with all that is in it: ``("blocks.0",)``.
     head
         Whether the output head becomes optical too; in the paper it stays digital.
 
@@ -88,7 +88,7 @@ def _survey(head: bool, routing: Routing) -> None:
     routing.tables = frozenset(name for name in routing.heads if holds_table(model.get_submodule(name)))
     last = {id(module._parameters.get("weight")): name for name, module in model.named_modules()}
     for name, module in model.named_modules():
-        if any(fnmatchcase(name, pattern) for pattern in routing.keep):
+        if is_kept(name, routing.keep):
             if _holds_parameters(module) or isinstance(module, Product):
                 done.digital[name] = "kept by request"
         elif name in routing.heads and isinstance(module, nn.Linear):
@@ -218,7 +218,7 @@ def replace_products(
     """
     keep, replaced = tuple(keep), []
     for name, module in list(model.named_modules()):
-        if not name or any(fnmatchcase(name, kept) for kept in keep):
+        if not name or is_kept(name, keep):
             continue
         if isinstance(module, nn.Linear):
             model.set_submodule(name, linear_factory(name, module))

@@ -89,7 +89,7 @@ def opticalize(
     seed
         Of the noise; every layer has its own.
     keep
-        Names or shell patterns of layers that stay digital.
+        Names or shell patterns of modules and products that stay digital; a module with all that is in it.
     device_seed
         See `simulation.light.optics.Optics.of`.
     variance

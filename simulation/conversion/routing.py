@@ -15,7 +15,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from types import FrameType
 from typing import Any, Protocol
 
@@ -27,6 +26,7 @@ from calibration.errors import OutOfDomain
 from simulation.conversion.by_parts import by_parts, recurrent_by_parts, uncompiled
 from simulation.conversion.contraction import forget
 from simulation.conversion.following import cannot_be_compiled, follow_methods, forget_methods, threads_followed
+from simulation.conversion.keeping import is_kept
 from simulation.conversion.ledger import Conversion
 from simulation.conversion.origins import (
     Origin,
@@ -102,7 +102,7 @@ class Routing:
     light
         `Light`
     keep
-        Names, or shell patterns of names, of modules and products that stay digital.
+        Names, or shell patterns of names, of modules and products that stay digital; a module with all that is in it.
     survey
         Looks through the modules and says which of them stay digital, which matrices and pairs are to be expected, and
         which modules are heads. It is called at once, and whenever the model has got other modules.
@@ -353,7 +353,7 @@ class Routing:
 
     def _stays(self, name: str, frame: _Frame, macs: int) -> bool:
         names = (name, frame.name)
-        if any(fnmatchcase(each, pattern) for each in names for pattern in self.keep):
+        if any(is_kept(each, self.keep) for each in names):
             why = "kept by request"
         elif name in self.heads or (frame.name in self.heads and frame.name not in self.tables):
             why = "output head"

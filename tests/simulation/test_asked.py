@@ -94,6 +94,14 @@ def test_any_positive_number_is_a_light_level(level: Any) -> None:
     ("keep", "stays"),
     [
         ("blocks.0.ffn.up", {"blocks.0.ffn.up"}),
+        (
+            "blocks.1",
+            {
+                f"blocks.1.{of}"
+                for of in ("attention.qkv", "attention.out", "attention.qk", "attention.av", "ffn.up", "ffn.down")
+            },
+        ),
+        (["blocks.0.f*"], {"blocks.0.ffn.up", "blocks.0.ffn.down"}),
         (["*.qk"], {f"blocks.{i}.attention.qk" for i in range(3)}),
         (("blocks.1.ffn.*", "blocks.2.ffn.down"), {"blocks.1.ffn.up", "blocks.1.ffn.down", "blocks.2.ffn.down"}),
     ],
@@ -110,6 +118,15 @@ def test_a_pattern_that_names_nothing_is_refused_with_names_near_it(model: GPT, 
     with pytest.raises(OutOfDomain, match="nothing in the model") as caught:
         opticalize(model, "paper", keep=keep)
     assert re.search(r"as \w+", caught.value.expected)
+
+
+def test_a_block_that_is_kept_stays_digital_when_it_runs() -> None:
+    model = nn.Sequential(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)), nn.Linear(8, 3))
+    optical = opticalize(model, "ideal", photons_per_mac=1.0, keep="0")
+    optical(torch.randn(5, 8))
+    report = optical_report(optical)
+    assert report.share == pytest.approx(8 * 3 / (8 * 3 + 2 * 8 * 8))
+    assert {name: report.digital[name] for name in ("0.0", "0.2")} == dict.fromkeys(("0.0", "0.2"), "kept by request")
 
 
 class Attends(nn.Module):
