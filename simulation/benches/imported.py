@@ -34,7 +34,8 @@ Float = NDArray[np.float64]
 
 OTHER_LIGHT = (
     "other light than its own: photons are those of the part of its noise that goes with the light, which is taken to "
-    "do so down to none; the curves, and what does not go with the light, are taken to stay"
+    "do so in any light; the source is set for each vector, brighter than in the recording where its inputs are darker "
+    "than they were there; the curves, and what does not go with the light, are taken to stay"
 )
 JITTER, DRIFT = 1, 2
 """Streams of random numbers besides that of single readings."""
@@ -146,8 +147,10 @@ class ImportedBench:
     """See `simulation.benches.multiplier.Multiplier`.
 
     A light level is that of its source, whose brightness is set for each vector so that its inputs have so many photons
-    in the mean, as those of other benches. Photons are told by the part of the noise whose variance goes with the
-    light. What the panels transmit stays; so do the noise and the offset that do not go with the light.
+    in the mean, as those of other benches: no more than if all of them were as bright as the brightest of the
+    recording, in whose light the detectors were seen. Photons are told by the part of the noise whose variance goes with
+    the light; below the least light of the recording, at the same brightness, it stays what it was there. What the
+    panels transmit stays; so do the noise and the offset that do not go with the light.
     """
 
     def __init__(self, source: Imported, code: Encoding, bits: int | None, photons_per_mac: float | None) -> None:
@@ -203,11 +206,11 @@ class ImportedBench:
             found.append(OTHER_LIGHT)
         if total.outside:
             low, high = self.response.reading_range
-            noise = ", and its noise not below that of the least light" if self._photons is None else ""
             percent = 100 * total.outside / total.output_conversions
             found.append(
                 f"{percent:.3g} % of the readings are outside {low:.6g} … {high:.6g} "
-                f"{self.response.unit}, the range of the fit: its curves go on as straight lines there{noise}"
+                f"{self.response.unit}, the range of the fit: its curves go on as straight lines there, and its noise "
+                "not below that of the least light"
             )
         return found
 
@@ -344,7 +347,7 @@ class ImportedBench:
                     light = self._light(behind, weights.gain[p, b, t], weights.bend[:, p, b, t])
                     light = brightness[lit, None, None] * light + weights.level[p, b, t]
                     frame = ((t * 2 + q) * 2 + p) * 3
-                    read, seen = self._read(light, level, (*key, frame), tally)
+                    read, seen = self._read(light, brightness[lit], level, (*key, frame), tally)
                     counted += seen
                     known = weights.dark_sum[p, b, t]
                     decoded = np.broadcast_to(known, total.shape).copy()
@@ -375,15 +378,20 @@ class ImportedBench:
         wanted = self._photons * self.outputs * self.inputs * frames
         return np.divide(wanted, photons, out=ones, where=photons > 0)
 
-    def _read(self, light: Float, level: Float, stream: tuple[int, ...], tally: Tally) -> tuple[Float, float]:
-        """Readings (n, R, M) above the offset, as the bench gives them, and the electrons of all of them."""
+    def _read(
+        self, light: Float, brightness: Float, level: Float, stream: tuple[int, ...], tally: Tally
+    ) -> tuple[Float, float]:
+        """Readings (n, R, M) above the offset, as the bench gives them, and the electrons of all of them.
+
+        The noise is not below that of the least light of the recording, had its source had the ``brightness`` (n,).
+        """
         r, shape = self.response, light.shape
         shared = (shape[0], shape[1], shape[2] if r.single else 1)
         jitter = _normal((*shared, 2), (*stream[:-1], stream[-1] + JITTER)) * np.sqrt(np.diag(r.noise.jitter))
         drifted = light * (1 + level[0] + jitter[..., 0])
         signal = drifted if self._detectors.forth is None else self._detectors.forth(drifted)
-        law = r.noise if self._photons is None else replace(r.noise, least_light=0.0)
-        own = law.variance(signal) * law.scale + self._misfit
+        law, least = replace(r.noise, least_light=0.0), r.noise.least_light * brightness[:, None, None]
+        own = law.variance(np.maximum(signal, least)) * law.scale + self._misfit
         z = self._deviates(shape, stream)
         found = r.offset + signal + level[1] + jitter[..., 1] + np.sqrt(own) * z
         rails = r.rails

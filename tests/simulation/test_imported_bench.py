@@ -127,7 +127,9 @@ def test_readings_scatter_as_predict_says(known: tuple[Truth, Response]) -> None
     light = bench._light(bench._behind(inputs), shown.gain[0, 0, 0], shown.bend[:, 0, 0, 0])
     many = np.repeat(light, draws, axis=0)
     keys = [(1, 2, i) for i in range(draws)]
-    read = np.concatenate([bench._read(many[:1], bench._drift(key), (*key, 0), Tally())[0][:, 0] for key in keys])
+    read = np.concatenate(
+        [bench._read(many[:1], np.ones(1), bench._drift(key), (*key, 0), Tally())[0][:, 0] for key in keys]
+    )
     weights = bench._weights(np.maximum(weight, 0.0))
     mean, sd = bench.moments(inputs, weights)
     np.testing.assert_allclose(read.mean(0) + response.offset, mean[0], atol=4.5 * sd.max() / np.sqrt(draws))
@@ -350,6 +352,22 @@ def test_light_levels_of_an_import_are_set_and_said(known: tuple[Truth, Response
     with torch.no_grad():
         anew = opticalize(model, response, photons_per_mac=100.0)
         assert torch.equal(anew(x), _again(optical, x))
+
+
+def test_own_light_of_an_import_is_a_point_of_the_curve_of_its_levels(known: tuple[Truth, Response]) -> None:
+    _, response = known
+    recorded_bright = replace(response, noise=replace(response.noise, least_light=0.5 * response.reading_range[1]))
+    model, x = torch.nn.Sequential(torch.nn.Linear(INPUTS, OUTPUTS)), torch.rand(400, INPUTS)
+    optical = opticalize(model, recorded_bright)
+    errors = []
+    with torch.no_grad():
+        own = float((optical(x) - model(x)).std())
+        photons = optical_report(optical).total.photons_per_mac
+        for share in (0.7, 1.0, 1.4):
+            set_light(optical, share * photons)
+            errors.append(float((optical(x) - model(x)).std()))
+    assert errors[0] > own > errors[2]
+    assert own == pytest.approx(errors[1], rel=0.1)
 
 
 def _again(optical: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
