@@ -127,9 +127,9 @@ class Bench:
         vars(other).pop("_exposure", None)  # what was remembered of the light before
         return other
 
-    def place(self, shape: tuple[int, int]) -> Placement:
-        """Where a matrix of ``shape`` lies."""
-        found: Placement = self.optics.placements.of(shape, lambda: Placement(self.optics, shape))
+    def place(self, shape: tuple[int, int], *, static: bool = False) -> Placement:
+        """Where a matrix of ``shape`` lies; ``static``: it will be asked for again, however many others are."""
+        found: Placement = self.optics.placements.of(shape, lambda: Placement(self.optics, shape), stays=static)
         return found
 
     def product(
@@ -326,7 +326,7 @@ class Bench:
 
     def show(self, scaled: Tensor, *, static: bool) -> Weights:
         """Show matrices (B, M, K) that are scaled to −1 … 1, see `Placement.show`."""
-        return self.place((scaled.shape[-2], scaled.shape[-1])).show(scaled, static=static)
+        return self.place((scaled.shape[-2], scaled.shape[-1]), static=static).show(scaled, static=static)
 
     @property
     def clip(self) -> tuple[float, float]:

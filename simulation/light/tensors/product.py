@@ -77,11 +77,11 @@ class TensorBench:
     def show(
         self, scaled: Tensor, *, static: bool, operands: torch.dtype = torch.float32, precision: Precision | None = None
     ) -> Weights:
-        """Show matrices (B, M, K) that are scaled to −1 … 1; whether they stay makes no difference here.
+        """Show matrices (B, M, K) that are scaled to −1 … 1. Of those that stay, the place does, too.
 
         ``operands`` says of what type the model's are, and so in which precision products are computed.
         """
-        place = self._place((scaled.shape[-2], scaled.shape[-1]))
+        place = self._place((scaled.shape[-2], scaled.shape[-1]), static)
         weights = place.show_as(scaled.float(), precision or Precision.of(self.device, operands))
         if self._needs_light:
             return weights
@@ -205,8 +205,8 @@ class TensorBench:
         few, whole, apart = kinds.tolist()
         return few, whole, apart
 
-    def _place(self, shape: tuple[int, int]) -> TensorPlacement:
-        return self._placements.of(shape, lambda: TensorPlacement(self.optics, shape, self.device))
+    def _place(self, shape: tuple[int, int], static: bool = False) -> TensorPlacement:
+        return self._placements.of(shape, lambda: TensorPlacement(self.optics, shape, self.device), stays=static)
 
     def _display(self, placement: TensorPlacement, clip: float) -> Display:
         code = self.optics.encoding
