@@ -38,7 +38,7 @@ from simulation.benches.intensity import SIGN_SPLIT
 from simulation.conversion.optical import opticalize
 from simulation.evaluation.perplexity import perplexity
 from simulation.light.accounting import Tally
-from simulation.light.product import Noise
+from simulation.light.settings import Noise
 from simulation.models.loading import load_language
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -44,7 +44,8 @@ from labctl.summary import reasons_out_of_spec
 from labctl.workload import read_workload, write_workload
 from simulation.light.accounting import Tally
 from simulation.light.optics import Optics
-from simulation.light.product import Bench, Noise
+from simulation.light.product import Bench
+from simulation.light.settings import Noise
 
 DRAWS = 1000
 DEVICES = 24

@@ -26,7 +26,8 @@ from calibration.machine.encoding import encoding
 from simulation.light.accounting import Tally
 from simulation.light.optics import Optics, ideal, paper
 from simulation.light.pass_by_pass import pass_by_pass
-from simulation.light.product import Bench, Noise
+from simulation.light.product import Bench
+from simulation.light.settings import Noise
 
 OUTPUTS, INPUTS, CHUNK = 12, 40, 20_000
 LEVELS = 0.1, 1.0, 10.0, 1000.0

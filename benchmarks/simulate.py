@@ -39,7 +39,7 @@ from torch.nn import functional
 from calibration.machine.artefact import Calibration
 from simulation.conversion.optical import opticalize
 from simulation.conversion.ranges import Ranges
-from simulation.light.product import VARIANCES
+from simulation.light.settings import VARIANCES
 
 TOKENS = 512
 LAYERS = {(768, 768): (1.8, 1.5, 1.45), (768, 3072): (1.6, 1.4, 1.4)}  # goals: exact, rank-one, constant

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from calibration.errors import OutOfDomain
-from simulation.benches.multiplier import AS_IS, Multiplier
+from simulation.benches.multiplier import Multiplier
 from simulation.benches.tiled import TiledBench
 from simulation.light.accounting import Tally
 from simulation.light.few import Live
-from simulation.light.product import Bench, Noise, Range
+from simulation.light.product import Bench
+from simulation.light.settings import AS_IS, Noise, Range
 from simulation.light.tensors.product import ENCODED, TensorBench
 
 BackendName = Literal["auto", "compiled", "torch", "torch-compiled"]

@@ -20,12 +20,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from simulation.benches.multiplier import AS_IS, Multiplier, Scaled, require_plain
+from simulation.benches.multiplier import Multiplier, Scaled, require_plain
 from simulation.light.accounting import Tally
 from simulation.light.detection import Outputs, Products, Reading, detect
 from simulation.light.optics import Optics, Panel
-from simulation.light.product import Noise, Range, Variance
 from simulation.light.recent import Recent
+from simulation.light.settings import AS_IS, Noise, Range, Variance
 from simulation.light.sharing import share_rows
 from simulation.light.weights import Placement
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from simulation.benches.multiplier import Multiplier, encoded, require_plain
 from simulation.light.optics import Optics
-from simulation.light.product import Bench, Variance
+from simulation.light.product import Bench
+from simulation.light.settings import Variance
 
 Float = NDArray[np.float64]
 

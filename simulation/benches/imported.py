@@ -23,12 +23,12 @@ from calibration.response.model import Response
 from calibration.response.observations import Rows
 from calibration.response.tails import student_degrees
 from simulation.benches.carried import Cells, cannot
-from simulation.benches.multiplier import AS_IS, Family, Scaled
+from simulation.benches.multiplier import Family, Scaled
 from simulation.benches.partial_sums import PartialSums
 from simulation.benches.tables import POINTS, Detectors, Table, backwards
 from simulation.light.accounting import Tally
 from simulation.light.optics import PAPER_CLIP
-from simulation.light.product import Noise, Range
+from simulation.light.settings import AS_IS, Noise, Range
 
 Float = NDArray[np.float64]
 
@@ -148,8 +148,8 @@ class ImportedBench:
 
     A light level is that of its source, whose brightness is set for each vector so that its inputs have so many photons
     in the mean, as those of other benches: no more than if all of them were as bright as the brightest of the
-    recording, in whose light the detectors were seen. Photons are told by the part of the noise whose variance goes with
-    the light; below the least light of the recording, at the same brightness, it stays what it was there. What the
+    recording, in whose light the detectors were seen. Photons are told by the part of the noise whose variance goes
+    with the light; below the least light of the recording, at the same brightness, it stays what it was there. What the
     panels transmit stays; so do the noise and the offset that do not go with the light.
     """
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from calibration.machine.encoding import encoding
 from simulation.benches.multiplier import Multiplier, encoded
 from simulation.light.optics import Optics
-from simulation.light.product import Bench, Variance
+from simulation.light.product import Bench
+from simulation.light.settings import Variance
 
 
 @dataclass(frozen=True)

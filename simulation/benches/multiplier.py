@@ -13,10 +13,7 @@ from calibration.errors import OutOfDomain
 from calibration.machine.encoding import Encoding
 from simulation.light.accounting import Tally
 from simulation.light.optics import Optics
-from simulation.light.product import Noise, Range, Variance
-
-AS_IS = Range()
-"""Numbers are neither clipped nor rounded."""
+from simulation.light.settings import AS_IS, Noise, Range, Variance
 
 
 class Multiplier(Protocol):

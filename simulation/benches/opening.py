@@ -10,7 +10,7 @@ from simulation.benches.machines import MACHINES, Machine
 from simulation.benches.multiplier import Multiplier
 from simulation.light.optics import PRESETS, Optics, optics
 from simulation.light.optics import Source as Described
-from simulation.light.product import Variance
+from simulation.light.settings import Variance
 
 Source = Described | Imported
 """A calibration of a bench that labctl drives or that was imported, optics, or a preset or machine by its name."""

@@ -18,12 +18,12 @@ from torch import Tensor
 from calibration.errors import OutOfDomain
 from calibration.machine.encoding import encoding
 from calibration.machine.layout import Layout
-from simulation.benches.multiplier import AS_IS, Multiplier, Scaled, encoded, require_plain
+from simulation.benches.multiplier import Multiplier, Scaled, encoded, require_plain
 from simulation.light.accounting import Tally
 from simulation.light.detection import Outputs, Products, Reading, detect
 from simulation.light.optics import Optics
-from simulation.light.product import Noise, Range, Variance
 from simulation.light.recent import Recent
+from simulation.light.settings import AS_IS, Noise, Range, Variance
 from simulation.light.sharing import share_rows
 from simulation.light.weights import Placement
 

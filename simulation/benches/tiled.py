@@ -19,10 +19,10 @@ from torch import Tensor
 
 from calibration.errors import OutOfDomain
 from simulation.benches.intensity import SIGN_SPLIT
-from simulation.benches.multiplier import AS_IS, Multiplier
+from simulation.benches.multiplier import Multiplier
 from simulation.light.accounting import Tally
 from simulation.light.optics import Optics
-from simulation.light.product import Noise, Range, Variance
+from simulation.light.settings import AS_IS, Noise, Range, Variance
 
 TILE = 64
 """Inputs to a tile if nobody says."""

@@ -19,7 +19,7 @@ from simulation.conversion.ranges import Ranges
 from simulation.conversion.recomputed import Drawn, NotKnownError, Remembered, may_have_been_before
 from simulation.light.accounting import Tally
 from simulation.light.few import FEW_ROWS
-from simulation.light.product import Noise, Range
+from simulation.light.settings import Noise, Range
 
 _QUICK = (torch.float32, torch.bfloat16, torch.float16)
 """Types of numbers that are single precision without being looked at."""

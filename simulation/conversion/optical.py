@@ -36,7 +36,7 @@ from simulation.conversion.ranges import Ranges
 from simulation.conversion.report import OpticalReport
 from simulation.conversion.routing import Routing, routing_of
 from simulation.light.accounting import Tally
-from simulation.light.product import VARIANCES, Noise, Variance
+from simulation.light.settings import VARIANCES, Noise, Variance
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -13,9 +13,8 @@ approximation, e being electrons per unit of light. `simulation.light.detection.
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +31,7 @@ from simulation.light.new_matrices import show_new
 from simulation.light.optics import Optics
 from simulation.light.percentile import rank_of
 from simulation.light.preparing import Prepared, prepare_many
+from simulation.light.settings import AS_IS, Noise, Range, Variance
 from simulation.light.sharing import is_shared, share_rows
 from simulation.light.showing import (
     Shown,
@@ -42,64 +42,6 @@ from simulation.light.showing import (
     weigh_passes,
 )
 from simulation.light.weights import Placement, Weights, half_products
-
-Variance = Literal["exact", "rank-one", "constant"]
-VARIANCES: tuple[Variance, ...] = ("exact", "rank-one", "constant")
-
-
-@dataclass(frozen=True)
-class Range:
-    """The range of the converters before and after the light.
-
-    Attributes
-    ----------
-    clip
-        Magnitude at which vectors are clipped.
-    step, limit
-        Rounding of the results and their largest size; 0: neither.
-    """
-
-    clip: float = np.inf
-    step: float = 0.0
-    limit: float = 0.0
-
-    @property
-    def rounding(self) -> tuple[np.float32, np.float32]:
-        """``step`` and ``limit`` in single precision."""
-        return np.float32(self.step), np.float32(self.limit)
-
-    def round(self, y: Tensor) -> Tensor:
-        """Results as converted."""
-        if not self.step:
-            return y
-        top = round(self.limit / self.step)
-        return (y / self.step).round().clamp(-top, top) * self.step
-
-
-@dataclass
-class Noise:
-    """The state of a layer's noise: the two words of its key, and how many products it has drawn so far."""
-
-    key: tuple[int, int]
-    calls: int = 0
-
-    def next(self, count: int) -> NDArray[np.uint32]:
-        """Key of the next product, the first of ``count`` that are drawn together."""
-        self.calls += count
-        key: NDArray[np.uint32] = self._keys(self.calls - count + 1)[0]
-        return key
-
-    def now(self) -> NDArray[np.uint32]:
-        """Key of the last product."""
-        key: NDArray[np.uint32] = self._keys(self.calls)[0]
-        return key
-
-    def now_and_next(self) -> NDArray[np.uint32]:
-        """(2, 4) keys of the last product and of the next one, which is not drawn yet."""
-        return self._keys(self.calls, self.calls + 1)
-
-    def _keys(self, *calls: int) -> NDArray[np.uint32]:
-        return np.array([(*self.key, call & 0x3FFFFFFF, 0) for call in calls], np.uint32)
 
 
 class Bench:
@@ -141,7 +83,7 @@ class Bench:
         *,
         unit: Tensor,
         bias: Tensor | None = None,
-        converters: Range = Range(),
+        converters: Range = AS_IS,
         attention: bool = False,
     ) -> Tensor:
         """Multiply B sets of n vectors, each set by its own matrix, in light: (B, n, K) to (B, n, M) float32.
@@ -210,7 +152,7 @@ class Bench:
         *,
         unit: Tensor,
         bias: Tensor | None = None,
-        converters: Range = Range(),
+        converters: Range = AS_IS,
         live: Live = NOT_LOOKED_AT,
     ) -> Tensor | None:
         """`product` of a few vectors, in one compiled call that looks at the same time whether the matrix is another.
@@ -225,7 +167,7 @@ class Bench:
         return self._few(x, weights.held, placement, noise, tally, unit.numpy(), bias, converters, live)
 
     def pair_at_once(
-        self, x: Tensor, matrices: Tensor, noise: Noise, tally: Tally, *, converters: Range = Range()
+        self, x: Tensor, matrices: Tensor, noise: Noise, tally: Tally, *, converters: Range = AS_IS
     ) -> Tensor | None:
         """Show matrices (B, M, K) that are new, and multiply a few vectors (B, n, K) by them, in one compiled call.
 

@@ -9,11 +9,11 @@ import torch
 
 from calibration.machine.artefact import load
 from simulation.benches.backend import Benches
-from simulation.benches.multiplier import AS_IS
 from simulation.light import product, weights
 from simulation.light.accounting import Tally
 from simulation.light.optics import Optics
-from simulation.light.product import Bench, Noise
+from simulation.light.product import Bench
+from simulation.light.settings import AS_IS, Noise
 
 
 @pytest.mark.parametrize("photons", [None, 30.0, 1000.0])

@@ -20,8 +20,9 @@ from mock_hardware.config import CameraConfig
 from mock_hardware.sensor import Sensor
 from simulation.light.accounting import Tally
 from simulation.light.optics import paper
-from simulation.light.product import Bench, Noise
+from simulation.light.product import Bench
 from simulation.light.randomness import fill_normal, poisson
+from simulation.light.settings import Noise
 
 KEY = np.uint32(12345), np.uint32(678)
 ROUNDING = 2e-6

@@ -16,8 +16,9 @@ from calibration.machine.machine import Machine
 from calibration.machine.noise import Noise
 from simulation.light.accounting import Tally
 from simulation.light.optics import Optics
-from simulation.light.product import Bench, Variance
-from simulation.light.product import Noise as NoiseState
+from simulation.light.product import Bench
+from simulation.light.settings import Noise as NoiseState
+from simulation.light.settings import Variance
 
 ROWS, COLUMNS = 24, 20
 

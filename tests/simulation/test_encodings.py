@@ -23,7 +23,7 @@ from simulation.benches.opening import open_bench
 from simulation.conversion.optical import optical_report, opticalize
 from simulation.light.accounting import Tally
 from simulation.light.optics import Optics, ideal, paper
-from simulation.light.product import Noise
+from simulation.light.settings import Noise
 
 M, K = 10, 42
 ROWS, COLUMNS = 8, 16  # of a tile of the machine

@@ -21,7 +21,7 @@ from simulation.energy.operations import MatrixProduct, Operations
 from simulation.energy.pricing import PER_BIT, price_optical
 from simulation.light.accounting import Tally
 from simulation.light.optics import ideal
-from simulation.light.product import Noise
+from simulation.light.settings import Noise
 
 DATA = Path(__file__).parents[2] / "data" / "energy"
 ONE = PhotonLaw(1.0)

@@ -23,7 +23,7 @@ from simulation.benches.imported import Imported, ImportedBench
 from simulation.benches.tables import Detectors
 from simulation.conversion.optical import optical_report, opticalize, set_light
 from simulation.light.accounting import Tally
-from simulation.light.product import Noise
+from simulation.light.settings import Noise
 
 Float = NDArray[np.float64]
 OUTPUTS, INPUTS = 4, 12

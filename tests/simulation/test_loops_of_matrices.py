@@ -18,7 +18,8 @@ from simulation.light.elements import spill_over, tile_moments, weigh_and_clip, 
 from simulation.light.few import FEW_ROWS
 from simulation.light.multiplying import multiply, multiply_halves
 from simulation.light.optics import Optics, Panel
-from simulation.light.product import VARIANCES, Bench, Noise, Variance
+from simulation.light.product import Bench
+from simulation.light.settings import VARIANCES, Noise, Variance
 from simulation.light.showing import multiply_few
 from simulation.light.weights import Placement
 

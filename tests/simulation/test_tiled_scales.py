@@ -28,7 +28,7 @@ from simulation.energy.pricing import price_optical
 from simulation.light.accounting import Tally
 from simulation.light.coarse import Bits
 from simulation.light.optics import Optics, ideal
-from simulation.light.product import Noise
+from simulation.light.settings import Noise
 from simulation.models.gpt import GPT, GPTConfig
 
 CPU = torch.device("cpu")

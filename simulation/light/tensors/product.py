@@ -15,8 +15,8 @@ from torch import Tensor
 from simulation.light.accounting import Tally
 from simulation.light.few import ENOUGH
 from simulation.light.optics import Optics
-from simulation.light.product import Noise, Range, Variance
 from simulation.light.recent import Recent
+from simulation.light.settings import Noise, Range, Variance
 from simulation.light.tensors.detection import Columns, How, Rows, few_counts, read_rows, survey
 from simulation.light.tensors.devices import ROWS_AT_ONCE, Precision, kernel, wide
 from simulation.light.tensors.flicker import flicker_of_frames

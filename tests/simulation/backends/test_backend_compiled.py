@@ -13,7 +13,7 @@ from torch import nn
 from simulation.conversion.optical import opticalize
 from simulation.light.accounting import Tally
 from simulation.light.optics import Optics, ideal
-from simulation.light.product import Noise
+from simulation.light.settings import Noise
 from simulation.light.tensors import detection
 from simulation.light.tensors import product as tensor_product
 from simulation.light.tensors.product import TensorBench

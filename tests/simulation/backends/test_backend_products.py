@@ -23,7 +23,8 @@ from simulation.light import product, weights
 from simulation.light.accounting import Tally
 from simulation.light.optics import Optics, ideal, paper
 from simulation.light.pass_by_pass import pass_by_pass
-from simulation.light.product import VARIANCES, Bench, Noise, Range
+from simulation.light.product import Bench
+from simulation.light.settings import VARIANCES, Noise, Range
 from simulation.light.tensors import product as tensor_product
 from simulation.light.tensors import showing as tensor_showing
 
