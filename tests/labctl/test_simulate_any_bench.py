@@ -90,7 +90,7 @@ def test_a_published_machine_has_its_own_encoding(lab) -> None:
     ("machine", "more", "code", "says"),
     [
         ("lcd", ["--photons-per-mac", "10"], "E-CAL-005", "no part that goes with the light"),
-        ("lcd", ["--encoding", "coherent"], "E-CAL-005", "cannot be given other weights"),
+        ("lcd", ["--encoding", "coherent"], "E-CAL-005", "cannot be simulated so"),
         ("lcd", ["--encoding", "offset"], "E-CAL-005", "in proportion to the weights"),
         ("ideal", ["--encoding", "sideways"], "E-CAL-005", "no such encoding"),
         ("paper", ["--encoding", "coherent"], "E-CAL-005", "not what this bench does"),
