@@ -126,7 +126,7 @@ def light_levels(stated: Sequence[str]) -> tuple[float, ...]:
             "a light level is a positive number of photons per MAC",
             expected=f"{LEAST_PHOTONS:g} … {MOST_PHOTONS:g}",
             seen=", ".join(parts),
-            hint="--photons-per-mac 1,10,100",
+            hint="--photons-per-mac 100",
         )
     return tuple(levels)
 
