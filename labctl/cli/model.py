@@ -182,6 +182,7 @@ def simulate(
     device_of(reading.device)
     asked = _one_of(model, model_option)
     named = shipped_model() if asked is None else asked
+    _require_bench_first(calibration, asked)
     if report is not None:
         require_output(report, PAGE, (calibration, named, reading.text), force=force)
     bench = any_machine_of(calibration, runs)
@@ -336,6 +337,26 @@ def _one_of(model: str | None, option: str | None) -> str | None:
     if model is not None and option is not None:
         raise UsageError("two models", expected="MODEL or --model", seen=f"{model} and {option}")
     return option if model is None else model
+
+
+def _require_bench_first(calibration: str, model: str | None) -> None:
+    """Refuse a model where the bench stands, as when the two are swapped."""
+    from labctl.errors import UsageError
+    from simulation.benches.machines import MACHINES
+    from simulation.light.optics import PRESETS
+
+    if calibration in PRESETS or calibration in MACHINES:
+        return
+    path = Path(calibration)
+    is_file = path.suffix in (".safetensors", ".gguf", ".bin") and path.is_file()
+    if is_file or (path / "config.json").is_file():
+        raise UsageError(
+            "the bench comes first, then the model",
+            device=calibration,
+            expected="CALIB MODEL",
+            seen="a model where the bench stands" + ("" if model is None else f", and {model} after it"),
+            hint=f"labctl simulate {'ideal' if model is None else model} {calibration}",
+        )
 
 
 def _rows(found: Simulation, own: str) -> list[tuple[str, ...]]:

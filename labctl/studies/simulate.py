@@ -225,7 +225,8 @@ class Setting:
         try:
             way = family(self.encoding)
         except OutOfDomain as error:
-            error.hint = did_you_mean(self.encoding.partition(":")[0], NAMES, "what each is: labctl presets")
+            if (stem := self.encoding.partition(":")[0]) not in NAMES:  # else its number is wrong, which was said
+                error.hint = did_you_mean(stem, NAMES, "what each is: labctl presets")
             raise
         return way.tile if isinstance(way, TiledScales) else 0
 

@@ -279,7 +279,7 @@ def test_light_that_is_no_law_is_refused(capsys, light):
     assert "not a law of photons" in out.err
 
 
-@pytest.mark.parametrize("light", ["0", "-1", "inf", "nan", "1e16"])
+@pytest.mark.parametrize("light", ["0", "-1", "inf", "nan"])
 def test_a_light_level_that_there_is_not_is_refused_as_it_is_simulated(capsys, light):
     code, out = run(capsys, "--shape", "gpt2", "--photons-per-mac", light)
     assert code == main(["simulate", "ideal", "--photons-per-mac", light]) == 2
