@@ -249,9 +249,7 @@ def _grow(state: State, sample: Sample) -> tuple[State, Choice]:
         statistic = f_name.format(first.parameters)
         reason = f"no evidence for curvature ({statistic} = {first.f:.2f}, {first.chance})"
         if first.p_value <= LEVEL:
-            reason = (
-                f"curvature does not predict held-out rows better ({statistic} = {first.f:.2f}, {first.chance})"
-            )
+            reason = f"curvature does not predict held-out rows better ({statistic} = {first.f:.2f}, {first.chance})"
         return state, Choice("none", statistic, first.f, first.p_value, first.name, reason)
     own = state.detectors.coefficients.shape[1] > 1
     chosen = name_of(*state.powers, own)

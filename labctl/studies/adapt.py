@@ -121,8 +121,7 @@ class Adaptation(Carded):
             f"{self.model} to {self.machine}, {light}",
             {
                 **{
-                    one.run_as: f"perplexity {with_error(one.ppl, one.stderr)}"
-                    + f", {one.times_digital:.3g} × digital"
+                    one.run_as: f"perplexity {with_error(one.ppl, one.stderr)}, {one.times_digital:.3g} × digital"
                     for one in self.scores
                 },
                 "moved": f"{self.moved} of {self.parameters} numbers, {self.tokens_learned} tokens learned",

@@ -300,7 +300,7 @@ def _windows(ids: Tensor, config: AdaptConfig, generator: torch.Generator) -> Te
 
 
 def _require_something_to_learn(bench: Optics | Imported, config: AdaptConfig) -> None:
-    """Refuse a bench without noise, levels, clipping or light of its own: drawn towards itself, a model learns nothing."""
+    """Refuse a bench without noise, levels, clipping or light of its own: towards itself a model learns nothing."""
     if config.photons_per_mac is not None or config.quantise or config.text_share or type(bench) is not Optics:
         return
     own = (bench.electrons, bench.read_e, bench.flicker, bench.drift, *bench.spread)
