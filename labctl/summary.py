@@ -147,7 +147,7 @@ def rounded(value: float, digits: int) -> str:
 
 def with_error(value: float | None, stderr: float | None) -> str:
     """To the second digit of the error: ``"104.98 ± 0.21"``."""
-    if value is None or not stderr:
+    if value is None or not stderr or not math.isfinite(stderr):
         return number(value, ".5g")
     digits = 1 - math.floor(math.log10(stderr))
     if digits > 8 or digits < -3:
