@@ -174,6 +174,7 @@ def command_line() -> str:
     intro = (
         "Every command takes `--json` (exactly one document on stdout), `--quiet` and `--bench STATION`\n"
         "(or `LABCTL_BENCH`), and behaves the same without a terminal. `LABCTL_RUNS` is the folder of runs.\n"
+        "Folders that an output is to lie in, and that are not there, are made.\n"
     )
     parts = [f"## `{name}`\n\n{text}\n{options}" for name, text, options in commands(app, "labctl")]
     return page("The command line", intro + "\n" + "\n".join(parts))

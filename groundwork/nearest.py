@@ -7,10 +7,12 @@ from collections.abc import Iterable
 
 ALIKE = 0.5
 """The least share of characters in common, of `difflib.SequenceMatcher.ratio`."""
+MOST = 3
+"""Names that begin as what was typed, of which nobody can tell which one was meant."""
 
 
 def did_you_mean(word: object, known: Iterable[object], then: str = "", within: str = "") -> str:
-    """What to try where a name is not known: the nearest one that is, if one is near, and whatever else there is.
+    """What to try where a name is not known: those that begin so, or the nearest one, and whatever else there is.
 
     Parameters
     ----------
@@ -29,15 +31,17 @@ def did_you_mean(word: object, known: Iterable[object], then: str = "", within: 
     'did you mean gpt2?   ·   labctl energy'
     >>> did_you_mean("aoc", ["in-memory-2023", "aoc-2025-48"])
     'did you mean aoc-2025-48?'
+    >>> did_you_mean("gpt3", ["gpt2", "gpt3-175b", "gpt3-13b"])
+    'did you mean gpt3-13b or gpt3-175b?'
     >>> did_you_mean("something else", ["gpt2"], "labctl energy")
     'labctl energy'
     """
-    near = _nearest(str(word).lower(), {str(name).lower(): str(name) for name in known})
-    return "   ·   ".join(part for part in (near and f"did you mean {within}{near}?", then) if part)
+    near = " or ".join(within + name for name in _nearest(str(word).lower(), {str(n).lower(): str(n) for n in known}))
+    return "   ·   ".join(part for part in (near and f"did you mean {near}?", then) if part)
 
 
-def _nearest(word: str, names: dict[str, str]) -> str:
-    """The one that looks most alike, or the first that begins so; empty if there is none."""
-    alike = difflib.get_close_matches(word, names, n=1, cutoff=ALIKE)
+def _nearest(word: str, names: dict[str, str]) -> list[str]:
+    """Those that begin so, the most alike first, or the one that looks most alike."""
     begun = [name for name in names if word and name.startswith(word)]
-    return names[(alike or begun)[0]] if alike or begun else ""
+    near = difflib.get_close_matches(word, begun or names, n=MOST if begun else 1, cutoff=0.0 if begun else ALIKE)
+    return [names[name] for name in near]

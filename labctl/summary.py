@@ -145,6 +145,16 @@ def rounded(value: float, digits: int) -> str:
     return f"{float(text):.0f}" if "e+" in text and abs(value) < PLAIN_BELOW else text
 
 
+def with_error(value: float | None, stderr: float | None) -> str:
+    """To the second digit of the error: ``"104.98 ± 0.21"``."""
+    if value is None or not stderr or not math.isfinite(stderr):
+        return number(value, ".5g")
+    digits = 1 - math.floor(math.log10(stderr))
+    if digits > 8 or digits < -3:
+        return f"{value:.6g} ± {stderr:.2g}"
+    return f"{value:.{max(digits, 0)}f} ± {stderr:.{max(digits, 0)}f}"
+
+
 def number(value: float | None, form: str) -> str:
     """A figure for a person, a dash where it is missing or was not finite."""
     return "–" if value is None else format(value, form)

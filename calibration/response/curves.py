@@ -194,7 +194,7 @@ def _settled(state: State, sample: Sample) -> tuple[State, Sample]:
 
 @dataclass(frozen=True)
 class _Step:
-    """A richer pair of curves and what it promises; ``p_value`` is of the likeliest of all that were tried."""
+    """A richer pair of curves and what it promises; ``p_value`` is of the likeliest of all ``tried``."""
 
     inputs: tuple[float, ...]
     detectors: tuple[float, ...]
@@ -203,10 +203,16 @@ class _Step:
     f: float
     p_value: float
     gained: float
+    tried: int
 
     @property
     def name(self) -> str:
         return name_of(self.inputs, self.detectors, self.own)
+
+    @property
+    def chance(self) -> str:
+        """In words: not that of its F alone."""
+        return p_in_words(self.p_value) + (f" for the likeliest of {self.tried} curves" if self.tried > 1 else "")
 
 
 def name_of(inputs: tuple[float, ...], detectors: tuple[float, ...], own: bool) -> str:
@@ -241,18 +247,15 @@ def _grow(state: State, sample: Sample) -> tuple[State, Choice]:
         if first is None:
             return state, Choice("none", "none", 0.0, 1.0, "input curve", "too few rows to look for curvature")
         statistic = f_name.format(first.parameters)
-        reason = f"no evidence for curvature ({statistic} = {first.f:.2f}, {p_in_words(first.p_value)})"
+        reason = f"no evidence for curvature ({statistic} = {first.f:.2f}, {first.chance})"
         if first.p_value <= LEVEL:
-            reason = (
-                f"curvature does not predict held-out rows better ({statistic} = {first.f:.2f}, "
-                f"{p_in_words(first.p_value)})"
-            )
+            reason = f"curvature does not predict held-out rows better ({statistic} = {first.f:.2f}, {first.chance})"
         return state, Choice("none", statistic, first.f, first.p_value, first.name, reason)
     own = state.detectors.coefficients.shape[1] > 1
     chosen = name_of(*state.powers, own)
     statistic = f_name.format(last.parameters)
     reason = (
-        f"{chosen} ({_in_words(state)}): {statistic} = {last.f:.3g}, {p_in_words(last.p_value)} for its last term; "
+        f"{chosen} ({_in_words(state)}): {statistic} = {last.f:.3g}, {last.chance}, for its last term; "
         f"held-out log-likelihood +{last.gained:.1f}"
     )
     return state, Choice(chosen, statistic, last.f, last.p_value, "none", reason)
@@ -351,7 +354,7 @@ def _steps(state: State, sample: Sample, dof: int) -> tuple[list[_Step], float]:
         f = max(loss_now - loss, 0.0) / extra / max(loss / dof, 1e-300) / shared
         held = equations.held_out(*step_masks)
         chance = min(len(richer) * float(f_sf(f, extra, max(dof - extra, 1))), 1.0)
-        found.append(_Step(step_in, step_out, own, extra, f, chance, 0.5 * (held_now - held) / shared))
+        found.append(_Step(step_in, step_out, own, extra, f, chance, 0.5 * (held_now - held) / shared, len(richer)))
     return found, held_now
 
 

@@ -207,7 +207,6 @@ def _rows(found: Adaptation) -> list[tuple[str, str, str]]:
 
 
 def _with(value: float, stderr: float | None) -> str:
-    from labctl.summary import rounded
+    from labctl.summary import rounded, with_error
 
-    said = rounded(value, 4 if value < 1e4 else 2)
-    return said if not stderr else f"{said} ± {rounded(stderr, 2)}"
+    return with_error(value, stderr) if stderr else rounded(value, 4 if value < 1e4 else 2)

@@ -39,7 +39,7 @@ class LightOptions:
     photons: Annotated[
         float | None,
         typer.Option(
-            "--photons-per-mac", min=0.0,
+            "--photons-per-mac",
             help="At the weight plane, per MAC and pass, at --at-width; by the measured law if left out.",
         ),
     ] = None  # fmt: skip
@@ -62,6 +62,7 @@ class LightOptions:
         """Stated if photons are given, measured otherwise."""
         from labctl.errors import UsageError
         from labctl.studies.light import CLAIMED, TOLERANCE, Measured, Stated
+        from labctl.studies.simulate import light_levels
         from simulation.energy.machine import PhotonLaw
 
         stated, measured = (self.at_width, self.exponent), (self.law, self.tolerance)
@@ -72,6 +73,7 @@ class LightOptions:
                 hint="--photons-per-mac 1 --at-width 12288 --exponent 1",
             )  # fmt: skip
         if self.photons is not None:
+            light_levels([f"{self.photons:g}"])
             return Stated(PhotonLaw(self.photons, self.at_width or CLAIMED.at_width, _or(self.exponent, 1.0)))
         return Measured(self.law, _or(self.tolerance, TOLERANCE))
 

@@ -174,7 +174,7 @@ def simulate(
     The machine is a calibration of your own bench or of an import, or a preset."""
     from labctl.archive.outputs import PAGE, require_output
     from labctl.resources import shipped_model
-    from labctl.studies.simulate import any_machine_of, light_levels
+    from labctl.studies.simulate import light_levels
     from simulation.benches.opening import described
     from simulation.light.tensors.devices import device_of
 
@@ -184,7 +184,7 @@ def simulate(
     named = shipped_model() if asked is None else asked
     if report is not None:
         require_output(report, PAGE, (calibration, named, reading.text), force=force)
-    bench = any_machine_of(calibration, runs)
+    bench = _bench(calibration, asked, runs)
     found = _simulated(lab, bench, named, levels, reading, light, workers, points)
     _show(lab, found, described(bench), reading.device, report)
 
@@ -336,6 +336,28 @@ def _one_of(model: str | None, option: str | None) -> str | None:
     if model is not None and option is not None:
         raise UsageError("two models", expected="MODEL or --model", seen=f"{model} and {option}")
     return option if model is None else model
+
+
+def _bench(calibration: str, model: str | None, runs: Path) -> Loaded | str:
+    """The bench; a model in its place, as when the two are swapped, is told so."""
+    from groundwork.errors import CodedError
+    from labctl.errors import UsageError
+    from labctl.studies.simulate import any_machine_of
+
+    try:
+        return any_machine_of(calibration, runs)
+    except CodedError as error:
+        path = Path(calibration)
+        is_file = path.suffix in (".safetensors", ".gguf", ".bin") and ".calib." not in path.name and path.is_file()
+        if not is_file and not (path / "config.json").is_file():
+            raise
+        raise UsageError(
+            "the bench comes first, then the model",
+            device=calibration,
+            expected="CALIB MODEL",
+            seen="a model where the bench stands" + ("" if model is None else f", and {model} after it"),
+            hint=f"labctl simulate {'ideal' if model is None else model} {calibration}",
+        ) from error
 
 
 def _rows(found: Simulation, own: str) -> list[tuple[str, ...]]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 from labctl.foreign.documents import BadRow, Fitted, MissingReadings, Outside, Predicted
-from labctl.summary import number
+from labctl.summary import number, with_error
 
 BAD_ROWS_SHOWN = 20
 OUTPUTS_SHOWN = 16
@@ -34,7 +32,7 @@ LINES = "each output: reading = offset + gain · Σ w x, as at the end of the fi
 def lines_table(fitted: Fitted) -> Table:
     """Gain and offset of each output, with their standard errors and units."""
     rows: list[tuple[str, ...]] = [
-        (f"  {o.output}", _with_error(o.gain, o.gain_stderr), _with_error(o.offset, o.offset_stderr))
+        (f"  {o.output}", with_error(o.gain, o.gain_stderr), with_error(o.offset, o.offset_stderr))
         for o in fitted.outputs_fitted
     ]
     return ("  output", f"gain [{fitted.unit} per 1 of Σ w x]", f"offset [{fitted.unit}]"), rows
@@ -49,18 +47,8 @@ def lines_spread(fitted: Fitted) -> str:
         values = [v for o in fitted.outputs_fitted if (v := getattr(o, name)) is not None]
         parts.append(f"{name} {min(values):.5g} … {max(values):.5g}" if values else f"{name} –")
     worst = max(fitted.outputs_fitted, key=lambda o: o.gain_stderr or 0.0)
-    parts.append(f"worst known gain {_with_error(worst.gain, worst.gain_stderr)} (output {worst.output})")
+    parts.append(f"worst known gain {with_error(worst.gain, worst.gain_stderr)} (output {worst.output})")
     return f"  all {len(fitted.outputs_fitted)}: {', '.join(parts)}"
-
-
-def _with_error(value: float | None, stderr: float | None) -> str:
-    """To the second digit of the error: ``"104.98 ± 0.21"``."""
-    if value is None or not stderr:
-        return number(value, ".5g")
-    digits = 1 - math.floor(math.log10(stderr))
-    if digits > 8 or digits < -3:
-        return f"{value:.6g} ± {stderr:.2g}"
-    return f"{value:.{max(digits, 0)}f} ± {stderr:.{max(digits, 0)}f}"
 
 
 def heldout_table(fitted: Fitted) -> Table:

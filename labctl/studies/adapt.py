@@ -15,6 +15,7 @@ from groundwork.notebook import Card, Carded
 from labctl.archive.atomic import atomic_write_json, storage
 from labctl.errors import UsageError
 from labctl.studies.alone import alone
+from labctl.summary import with_error
 from simulation.benches.imported import Imported
 from simulation.benches.naming import named
 from simulation.benches.opening import Source, described
@@ -120,9 +121,7 @@ class Adaptation(Carded):
             f"{self.model} to {self.machine}, {light}",
             {
                 **{
-                    one.run_as: f"perplexity {one.ppl:.4g}"
-                    + ("" if one.stderr is None else f" ± {one.stderr:.2g}")
-                    + f", {one.times_digital:.3g} × digital"
+                    one.run_as: f"perplexity {with_error(one.ppl, one.stderr)}, {one.times_digital:.3g} × digital"
                     for one in self.scores
                 },
                 "moved": f"{self.moved} of {self.parameters} numbers, {self.tokens_learned} tokens learned",

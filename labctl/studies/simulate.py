@@ -126,7 +126,7 @@ def light_levels(stated: Sequence[str]) -> tuple[float, ...]:
             "a light level is a positive number of photons per MAC",
             expected=f"{LEAST_PHOTONS:g} … {MOST_PHOTONS:g}",
             seen=", ".join(parts),
-            hint="--photons-per-mac 1,10,100",
+            hint="--photons-per-mac 100",
         )
     return tuple(levels)
 
@@ -225,7 +225,8 @@ class Setting:
         try:
             way = family(self.encoding)
         except OutOfDomain as error:
-            error.hint = did_you_mean(self.encoding.partition(":")[0], NAMES, "what each is: labctl presets")
+            if (stem := self.encoding.partition(":")[0]) not in NAMES:  # else its number is wrong, which was said
+                error.hint = did_you_mean(stem, NAMES, "what each is: labctl presets")
             raise
         return way.tile if isinstance(way, TiledScales) else 0
 

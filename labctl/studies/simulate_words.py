@@ -34,10 +34,14 @@ def setting_words(found: Simulation) -> str:
     """What the numbers depend on, so that they can be made again."""
     clip = " and ".join(f"{percentile:g}" for percentile in dict.fromkeys(found.clip or ()))
     bits = "" if found.bits is None else f"{', '.join(map(str, found.bits))} bits of inputs, weights, outputs; "
-    return (
-        f"{bits}seed {found.seed}, clipped at percentile {clip}, windows of {found.context} tokens, "
-        f"labctl {found.version}; ± is one standard error of reading a text of this length"
-    )
+    is_one = found.context is not None and found.tokens <= found.context
+    windows = f"one window of {found.tokens} tokens" if is_one else f"windows of {found.context} tokens"
+    p = found.perplexity
+    errors = (p.digital_stderr, p.int8_stderr, p.optical_stderr, *(level.stderr for level in found.levels))
+    scatter = "; ± is one standard error of reading a text of this length"
+    if all(error is None for error in errors):
+        scatter = "; of one window no standard error can be told" if is_one else ""
+    return f"{bits}seed {found.seed}, clipped at percentile {clip}, {windows}, labctl {found.version}{scatter}"
 
 
 def conversion_words(found: Simulation) -> str:

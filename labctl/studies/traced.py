@@ -136,7 +136,7 @@ def _require_no_recurrence(language: Language) -> None:
         With the class of the first such module.
     """
     named = ((name, type(module).__name__) for name, module in language.model.named_modules())
-    found = next((f"{name} ({kind})" for name, kind in named if RECURRENT.search(kind)), None)
+    found = next((f"{name or 'the model'} ({kind})" for name, kind in named if RECURRENT.search(kind)), None)
     if found is not None:
         raise UsageError(
             "a recurrence is not counted by watching the model", device=language.name,

@@ -212,14 +212,14 @@ def certain(response: Response) -> Response:
 
 
 def cannot(response: Response, expected: str, seen: str) -> OutOfDomain:
-    """A refusal to carry other weights."""
+    """A refusal to carry other weights, or to carry them in one way."""
     return OutOfDomain(
-        "the bench of this calibration cannot be given other weights",
+        "the bench of this calibration cannot be simulated so",
         device=response.id,
         action="simulating",
         expected=expected,
         seen=seen,
-        hint="labctl predict CALIB FILE says what it does with its own weights",
+        hint="leave out --encoding if it is stated; with the weights of the recording: labctl predict CALIB FILE",
     )
 
 

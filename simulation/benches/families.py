@@ -25,10 +25,10 @@ def family(name: str) -> Family:
         When there is none.
     """
     stem, _, number = name.partition(":") if isinstance(name, str) else (None, "", "")
-    if stem == PARTIAL_SUMS and (not number or number.isdecimal()):
-        return PartialSums(int(number) if number else BITS)
-    if stem == TILED_SCALES and (not number or number.isdecimal()):
-        return TiledScales(int(number) if number else TILE)
+    if stem == PARTIAL_SUMS:
+        return PartialSums(_whole(name, number, BITS))
+    if stem == TILED_SCALES:
+        return TiledScales(_whole(name, number, TILE))
     if name not in FAMILIES:
         raise OutOfDomain(
             "no such encoding",
@@ -37,3 +37,15 @@ def family(name: str) -> Family:
             hint="--encoding sign-split",
         )
     return FAMILIES[name]
+
+
+def _whole(name: str, number: str, usual: int) -> int:
+    """The number behind a name; the usual one if none is there."""
+    if number and not (number.isascii() and number.isdecimal()):
+        raise OutOfDomain(
+            "no such encoding: its number is a whole one, from 1 on",
+            expected="1, 2, 3, …",
+            seen=repr(name),
+            hint=f"--encoding {name.partition(':')[0]}:{usual}",
+        )
+    return int(number) if number else usual

@@ -40,8 +40,9 @@ class TiledScales:
     def __post_init__(self) -> None:
         if self.tile < 1:
             raise OutOfDomain(
-                "a tile has one input at least", seen=str(self.tile), hint=f"--encoding tiled-scales:{TILE}"
-            )
+                "a tile has one input at least", expected="a number from 1 on: tiled-scales:INPUTS",
+                seen=str(self.tile), hint=f"--encoding tiled-scales:{TILE}",
+            )  # fmt: skip
 
     @property
     def name(self) -> str:

@@ -76,7 +76,9 @@ def opticalize(
     ----------
     model
         Any model of torch; `simulation.conversion.convert` says which of its layers are found. Embeddings,
-        normalisation, softmax, activations and the output head stay digital.
+        normalisation, softmax, activations and the output head stay digital. The head is what gives logits over a
+        vocabulary: a layer that shares the table of an embedding, that table where it multiplies, and what the model's
+        own ``get_output_embeddings()`` returns. The last layer of a classifier is none, and is in light.
     calibration
         From `load_calibration`, of a bench that labctl drives or of an import; or the name of a preset (``"ideal"``,
         ``"paper"``) or of a published machine (`simulation.benches.machines`), the path of a calibration's file, or, of
@@ -98,7 +100,7 @@ def opticalize(
         From `simulation.conversion.ranges.observe`: inputs are clipped to them, outputs clipped and rounded, to
         8 bits if the ranges say nothing else.
     head
-        Whether the output head becomes optical too.
+        Whether the output head becomes optical too; it changes nothing for a model without one.
     encoding
         How signs become light, by the name of a family (`simulation.benches.families`); the bench's own if None.
     backend

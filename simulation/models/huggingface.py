@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -32,6 +33,8 @@ ROUNDED = 1e-4
 LEFT_OUT = 1e-3
 """The largest share of a text's letters without a token."""
 HUB_TIMEOUT_S = "10"
+TOKENIZERS = re.compile(r"token|vocab|merges|spiece|sentencepiece|tekken|spm|bpe", re.I)
+"""In the names of files that tokenizers are saved as."""
 ANSWER_S = 5.0
 """Within which the hub is to answer; its library alone would ask twelve times in a minute."""
 
@@ -116,7 +119,9 @@ def _load(source: Path | str, name: str, held: Holdings | None, to_score: bool, 
     transformers = needed_package("transformers", where)
     with _coded(where), _silent(transformers):
         folder = str(source.parent) if isinstance(source, Path) and "gguf_file" in options else where
-        tokenizer, model, told = _read(transformers, folder, held, {"trust_remote_code": False, **options})
+        safe = {"trust_remote_code": False, **options}
+        tokenizer = _tokenizer(transformers, folder, to_score, safe)
+        model, told = _read(transformers, folder, held, safe)
     require_filled(where, model, told, held)
     _require_finite(where, model)
     config: Any = model.config
@@ -124,16 +129,39 @@ def _load(source: Path | str, name: str, held: Holdings | None, to_score: bool, 
     logits = _logits_of_two(where, model.eval(), max(1, min(limit, TRIED)), vocabulary)
     if to_score:
         _require_blind(where, model, logits)
-    require_own_vocabulary(where, tokenizer, config, vocabulary)
+    if tokenizer is not None:
+        require_own_vocabulary(where, tokenizer, config, vocabulary)
     encode = _encoder(where, tokenizer, vocabulary)
     return Language(name, model, encode, min(limit, CONTEXT_MAX), vocabulary, getattr(tokenizer, "unk_token_id", None))
 
 
+def _tokenizer(transformers: Any, folder: str, to_score: bool, safe: dict[str, Any]) -> Any:
+    """The tokenizer; None where a folder has none and none is needed.
+
+    The folder is looked through first: for some models the library makes an empty tokenizer of no files.
+    """
+    is_here = Path(folder).is_dir() and "gguf_file" not in safe
+    if is_here and not any(TOKENIZERS.search(file.name) for file in Path(folder).iterdir()):
+        if to_score:
+            raise _no_tokenizer(folder)
+        return None
+    return transformers.AutoTokenizer.from_pretrained(folder, **safe)
+
+
+def _no_tokenizer(folder: str) -> ArtefactError:
+    return not_loaded(
+        folder,
+        "there is no tokenizer in the folder, so that no text can be read",
+        "the model and its tokenizer in one folder",
+        "the model alone",
+        f"save it there, too: tokenizer.save_pretrained({folder!r})",
+    )
+
+
 def _read(
     transformers: Any, folder: str, held: Holdings | None, safe: dict[str, Any]
-) -> tuple[Any, nn.Module, dict[str, Any]]:
-    """The tokenizer, the model, and what the library says of its weights."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **safe)
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The model, and what the library says of its weights."""
     config = transformers.AutoConfig.from_pretrained(folder, **safe)
     if "gguf_file" in safe:
         if held is not None and rope_factors.TENSOR in held.shapes:
@@ -148,13 +176,15 @@ def _read(
     model, told = transformers.AutoModelForCausalLM.from_pretrained(
         folder, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **safe
     )
-    return tokenizer, model, told
+    return model, told
 
 
 def _encoder(where: str, tokenizer: Any, vocabulary: int) -> Callable[[str], list[int]]:
     is_fast = bool(getattr(tokenizer, "is_fast", False))  # others do not say which letters a token stands for
 
     def encode(text: str) -> list[int]:
+        if tokenizer is None:
+            raise _no_tokenizer(where)
         try:
             found = tokenizer(text, add_special_tokens=False, verbose=False, return_offsets_mapping=is_fast)
         except Exception as error:  # of what it has no token for, not even one for what is unknown

@@ -25,7 +25,7 @@ def load_language(source: str | Path, *, to_score: bool = True) -> Language:
         its tokenizer, ``tok*.bin``, beside it); else the name of a model on the Hugging Face hub.
     to_score
         Whether it has to be a model of the next token. One that sees the tokens that it is to predict, such as BERT,
-        has operations, but no perplexity.
+        has operations, but no perplexity. Without, a folder needs no tokenizer, and reads no text then.
 
     Raises
     ------

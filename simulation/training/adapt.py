@@ -194,11 +194,12 @@ def distil(
     BadOperands
         If there is less text than one window, or the loss is no longer finite.
     OutOfDomain
-        If the model cannot be put in light.
+        If the model cannot be put in light, or the light computes what the model does already.
     ArtefactError
         If the state belongs to another adaptation, or is damaged.
     """
     began = time.monotonic()
+    _require_something_to_learn(bench, config)
     generator = torch.Generator().manual_seed(config.seed)
     _require_text(learned, config.context)
     student = copy.deepcopy(model).eval()
@@ -296,6 +297,24 @@ def _windows(ids: Tensor, config: AdaptConfig, generator: torch.Generator) -> Te
     """(batch, context + 1) random windows."""
     starts = torch.randint(len(ids) - config.context, (config.batch,), generator=generator).tolist()
     return torch.stack([ids[start : start + config.context + 1] for start in starts])
+
+
+def _require_something_to_learn(bench: Optics | Imported, config: AdaptConfig) -> None:
+    """Refuse a bench without noise, levels, clipping or light of its own: towards itself a model learns nothing."""
+    if config.photons_per_mac is not None or config.quantise or config.text_share or type(bench) is not Optics:
+        return
+    own = (bench.electrons, bench.read_e, bench.flicker, bench.drift, *bench.spread)
+    is_rounded = any(len(panel.levels.midpoints) for panel in (bench.display, bench.slm))
+    is_plain = bench.channel is None and bench.clip == (100.0, 100.0) and not is_rounded
+    if is_plain and not any(own):
+        raise OutOfDomain(
+            "without a light level this bench computes what the model does already, and there is nothing to learn",
+            device=bench.name,
+            action="adapting",
+            expected="photons per MAC, or ranges of converters",
+            seen="no light level, and no noise of its own",
+            hint="--photons-per-mac 100, or --qat",
+        )
 
 
 def _require_text(ids: Tensor, context: int) -> None:

@@ -16,6 +16,8 @@ from groundwork.nearest import did_you_mean
         ("gp2", ["gpt2", "gpt2-xl"], "gpt2"),
         ("KIMI_K2", ["kimi-k2"], "kimi-k2"),
         ("E-USE-01", ["E-USE-001", "E-WEB-001"], "E-USE-001"),
+        ("gpt3", ["gpt2", "gpt3-13b"], "gpt3-13b"),
+        ("aoc", ["aoc-1", "aoc-2", "aoc-3", "aoc-4"], "aoc-4 or aoc-3 or aoc-2"),
         (9, [8, 16], ""),
         ("", ["gpt2"], ""),
         ("gpt2", [], ""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -71,6 +72,8 @@ def test_table_names_what_was_compared(text: str, tmp_path: Path, capsys: pytest
     printed = capsys.readouterr().out
     assert "86,592 of 86,592 numbers moved" in " ".join(printed.split())
     assert "in light, after" in printed
+    value, error = re.search(r"in light, after +([\d.]+) ± ([\d.]+)", printed).groups()
+    assert len(value.partition(".")[2]) == len(error.partition(".")[2])
     assert f"labctl simulate paper {tmp_path}/out" in printed.replace("\n", " ")
 
 

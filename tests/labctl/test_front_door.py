@@ -176,7 +176,7 @@ def test_what_the_front_door_gives_prints_a_line_and_shows_a_table_in_a_notebook
         (labctl.read_workload(desk / "products.h5"), "workload", "6 products of my-model", "24 × 20, 6 inputs"),
         (language, "language model ", "parameters", "windows of 128"),
         (labctl.perplexity(language.model, ids, context=64), "perplexity", f"on {len(ids) - 1} tokens", "±"),
-        (adapted, "adaptation", "my-model to paper", "perplexity 12.5 ± 0.1, 1 × digital"),
+        (adapted, "adaptation", "my-model to paper", "perplexity 12.50 ± 0.10, 1 × digital"),
     ]
     for thing, title, words, row in shown:
         line, table = repr(thing), thing._repr_html_()

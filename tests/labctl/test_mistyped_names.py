@@ -19,11 +19,28 @@ def test_scaling_takes_no_name_of_a_page_for_a_model(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("bench", "meant"), [("paper", "paper"), ("latest", "latest"), (None, "ideal")])
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_model_where_the_bench_stands_is_told_which_comes_first(
+    bench: str | None, meant: str, kind: str, capsys: pytest.CaptureFixture[str], tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "config.json").write_text("{}")
+    (tmp_path / "model.gguf").touch()
+    model = "folder" if kind == "folder" else "model.gguf"
+    assert main(["simulate", model, *([] if bench is None else [bench])]) == 2
+    said = capsys.readouterr().err
+    assert "the bench comes first, then the model" in said
+    assert f"try:  labctl simulate {meant} {model}" in said
+
+
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [
         (("energy", "--shape", "gp2"), "gpt2"),
         (("energy", "--shape", "Llama-3.1-70B-Instruct"), "llama-3.1-70b"),
+        (("energy", "--shape", "gpt3"), "gpt3-13b or gpt3-175b"),
         (("energy", "--machine", "aoc"), "aoc-2025-48"),
         (("energy", "--scenario", "tomorow"), ""),
         (("energy", "--scenario", "tday"), "today"),

@@ -26,7 +26,7 @@ Invoke = Callable[..., tuple[int, str, str]]
         (("fit", "-o", "a.npz"), "a folder is wanted"),
         (("plan", "--bench", ""), "no bench"),
         (("import", "\udcff.npz"), "is no UTF-8 text"),
-        (("energy", "--shape", "gpt2", "--photons-per-mac", "1e308"), "not a law of photons"),
+        (("energy", "--shape", "gpt2", "--photons-per-mac", "1e308"), "a light level is"),
         (("simulate", "ideal", "--photons-per-mac", "1e300"), "a light level is"),
         (("simulate", "ideal", ""), "the model has no configuration"),
         (("simulate", "ideal", "--threads", "99999"), "less than or equal to 256"),

@@ -99,6 +99,14 @@ def test_what_lies_there_is_spared_and_named(
     assert before == everything(here)
 
 
+@pytest.mark.parametrize("command", [("energy", "--shape", "gpt2", "--report"), ("station", "init")])
+def test_folders_of_an_output_are_made(
+    command: tuple[str, ...], labctl: Callable[..., tuple[int, str, str]], here: Path
+) -> None:
+    assert labctl(*command, "new/deep/x.html")[0] == 0
+    assert (here / "new" / "deep" / "x.html").is_file()
+
+
 @pytest.mark.parametrize(
     ("command", "names"),
     [

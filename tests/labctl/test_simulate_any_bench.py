@@ -90,9 +90,12 @@ def test_a_published_machine_has_its_own_encoding(lab) -> None:
     ("machine", "more", "code", "says"),
     [
         ("lcd", ["--photons-per-mac", "10"], "E-CAL-005", "no part that goes with the light"),
-        ("lcd", ["--encoding", "coherent"], "E-CAL-005", "cannot be given other weights"),
+        ("lcd", ["--encoding", "coherent"], "E-CAL-005", "cannot be simulated so"),
         ("lcd", ["--encoding", "offset"], "E-CAL-005", "in proportion to the weights"),
         ("ideal", ["--encoding", "sideways"], "E-CAL-005", "no such encoding"),
+        ("ideal", ["--encoding", "tiled-scales:0"], "E-CAL-005", "a number from 1 on"),
+        ("ideal", ["--encoding", "tiled-scales:0"], "E-CAL-005", "--encoding tiled-scales:64"),
+        ("ideal", ["--encoding", "partial-sums:x"], "E-CAL-005", "--encoding partial-sums:8"),
         ("paper", ["--encoding", "coherent"], "E-CAL-005", "not what this bench does"),
         ("netcast-2022", ["--photons-per-mac", "10"], "E-CAL-005", "not published"),
         ("netcast", [], "E-USE-001", "did you mean netcast-2022?"),

@@ -34,6 +34,20 @@ def test_levels_come_ascending_each_once_and_more_light_is_better(text, capsys):
     assert found["perplexity"]["optical"] == pytest.approx(digital, rel=1e-4)  # ideal, and no shot noise
 
 
+@pytest.mark.parametrize(
+    ("more", "said", "not_said"),
+    [
+        ([], "one window of 40 tokens", "± is"),
+        (["--context", "16"], "windows of 16 tokens", "no standard error"),
+    ],
+)
+def test_an_error_is_explained_where_there_is_one(text, capsys, more, said, not_said):
+    assert main(["simulate", "ideal", "--text", str(text), "--tokens", "40", *more]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert said in printed
+    assert not_said not in printed
+
+
 def test_page_has_the_table(text, tmp_path, capsys):
     page = tmp_path / "page.html"
     options = ["--text", text, "--tokens", "40", "--photons-per-mac", "100", "--clip", "100", "--report", str(page)]

@@ -119,6 +119,17 @@ def test_state_of_another_adaptation_is_refused(
         distil(model, optics("paper"), ids + 0, ids[1:], TINY, state=state)
 
 
+def test_a_bench_that_computes_what_the_model_does_is_nothing_to_adapt_to(model: GPT, ids: Tensor) -> None:
+    own_light = replace(TINY, photons_per_mac=None)
+    with pytest.raises(OutOfDomain, match="nothing to learn") as caught:
+        distil(model, optics("ideal"), ids, ids, own_light)
+    assert "--photons-per-mac" in caught.value.hint
+    short = {"tokens": 32, "photons_per_mac": None}
+    distil(model, optics("ideal"), ids, ids, replace(TINY, quantise=True, **short))
+    distil(model, optics("ideal"), ids, ids, replace(TINY, text_share=0.5, **short))
+    distil(model, optics("paper"), ids, ids, replace(TINY, **short))
+
+
 def test_a_trained_model_becomes_better_in_the_light_that_it_is_adapted_to() -> None:
     checkpoint = load_checkpoint(SHIPPED)
     learned, heldout = (

@@ -313,14 +313,15 @@ def test_readings_outside_the_fit_are_said(known: tuple[Truth, Response]) -> Non
 def test_what_a_response_cannot_carry_is_refused(known: tuple[Truth, Response], unproportional: Response) -> None:
     _, response = known
     alike = replace(unproportional, weights=np.full((OUTPUTS, INPUTS), 0.5))
-    with pytest.raises(OutOfDomain, match="cannot be given other weights") as caught:
+    with pytest.raises(OutOfDomain, match="cannot be simulated so") as caught:
         opened(alike)
     assert "weights that differ" in caught.value.expected
-    with pytest.raises(OutOfDomain, match="cannot be given other weights"):
+    with pytest.raises(OutOfDomain, match="cannot be simulated so"):
         opened(replace(response, input_range=(-1.0, -0.1)))
-    for family in ("coherent", "differential"):
-        with pytest.raises(OutOfDomain, match="cannot be given other weights"):
+    for family in ("coherent", "differential", "tiled-scales:8"):
+        with pytest.raises(OutOfDomain, match="cannot be simulated so") as caught:
             opened(response, family)
+        assert "leave out --encoding" in caught.value.hint
     with pytest.raises(OutOfDomain) as caught:
         opened(unproportional, "offset")
     assert "in proportion" in caught.value.expected

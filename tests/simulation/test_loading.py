@@ -119,6 +119,18 @@ def _saved(folder, model, words, **special):
     return folder
 
 
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])  # of no files the library makes gpt2 an empty tokenizer
+def test_a_folder_without_a_tokenizer_has_operations_and_reads_no_text(tmp_path, architecture):
+    ARCHITECTURES[architecture][0]().save_pretrained(tmp_path)
+    with pytest.raises(ArtefactError, match="no tokenizer in the folder") as caught:
+        load_language(tmp_path)
+    assert f"tokenizer.save_pretrained({str(tmp_path)!r})" in caught.value.hint
+    language = load_language(tmp_path, to_score=False)
+    assert language.vocabulary == 100
+    with pytest.raises(ArtefactError, match="no tokenizer in the folder"):
+        language.encode("a b c")
+
+
 def test_model_that_sees_what_it_is_to_predict_is_refused(tmp_path):
     _saved(tmp_path, ARCHITECTURES["bert"][0](), ["a", "b", "?"], unk_token="?")
     with pytest.raises(ArtefactError, match="sees the tokens") as caught:

@@ -93,7 +93,7 @@ def test_page_says_what_stays_digital_and_what_the_numbers_depend_on(
 ) -> None:
     page = tmp_path / "page.html"
     arguments = ["paper", str(models / "small"), "--text", str(models / "text.txt"), "--tokens", "40", "--seed", "3"]
-    assert main(["simulate", *arguments, "--report", str(page)]) == 0
+    assert main(["simulate", *arguments, "--context", "16", "--report", str(page)]) == 0
     text = page.read_text()
     for words in ("seed 3, clipped at percentile 99 and 98", "digital: output head", "rows of a batch", "± is one"):
         assert words in text

@@ -164,6 +164,10 @@ def test_a_recurrence_that_would_be_watched_is_refused_by_name(monkeypatch):
         operations_for("tiny", None)
     assert "TinyMambaMixer" in caught.value.seen
     assert "--shape" in caught.value.hint
+    language.model = TinyMambaMixer()  # the whole model has no name in itself
+    with pytest.raises(UsageError) as caught:
+        operations_for("tiny", None)
+    assert caught.value.seen == "the model (TinyMambaMixer)"
 
 
 @pytest.mark.slow
