@@ -30,7 +30,7 @@ from calibration.fit.structured import (
     minimised,
     untold,
 )
-from calibration.machine.channel import apply_bleed, mix
+from calibration.machine.channel import apply_bleed, crosstalk_bands, mix
 from calibration.statistics.covariance import Covariance
 
 Float = NDArray[np.float64]
@@ -316,10 +316,9 @@ def _precondition(
 
 def _bands(crosstalk: Float) -> tuple[Float, Float]:
     """The crosstalk matrix, transposed and as it is, as `scipy.linalg.solve_banded` takes them."""
-    m = len(crosstalk)
-    straight, turned = np.ones((3, m)), np.ones((3, m))
-    straight[0, 1:], straight[2, :-1] = crosstalk[:-1, 1], crosstalk[1:, 0]
-    turned[0, 1:], turned[2, :-1] = crosstalk[1:, 0], crosstalk[:-1, 1]
+    straight = crosstalk_bands(crosstalk)
+    turned = np.ones_like(straight)
+    turned[0, 1:], turned[2, :-1] = straight[2, :-1], straight[0, 1:]
     return turned, straight
 
 

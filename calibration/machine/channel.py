@@ -259,11 +259,14 @@ class Channel:
 
     @property
     def _bands(self) -> Float:
-        m = len(self.offset_dn)
-        bands = np.ones((3, m))
-        bands[0, 1:] = self.crosstalk[:-1, 1]
-        bands[2, :-1] = self.crosstalk[1:, 0]
-        return bands
+        return crosstalk_bands(self.crosstalk)
+
+
+def crosstalk_bands(crosstalk: Float) -> Float:
+    """(3, M) the matrix of ``crosstalk`` (M, 2) between outputs, as `scipy.linalg.solve_banded` takes it."""
+    bands = np.ones((3, len(crosstalk)))
+    bands[0, 1:], bands[2, :-1] = crosstalk[:-1, 1], crosstalk[1:, 0]
+    return bands
 
 
 def _shifted(values: Float, step: int) -> Float:

@@ -62,7 +62,6 @@ class LightOptions:
         """Stated if photons are given, measured otherwise."""
         from labctl.errors import UsageError
         from labctl.studies.light import CLAIMED, TOLERANCE, Measured, Stated
-        from labctl.studies.simulate import light_levels
         from simulation.energy.machine import PhotonLaw
 
         stated, measured = (self.at_width, self.exponent), (self.law, self.tolerance)
@@ -73,6 +72,8 @@ class LightOptions:
                 hint="--photons-per-mac 1 --at-width 12288 --exponent 1",
             )  # fmt: skip
         if self.photons is not None:
+            from labctl.studies.simulate import light_levels
+
             light_levels([f"{self.photons:g}"])
             return Stated(PhotonLaw(self.photons, self.at_width or CLAIMED.at_width, _or(self.exponent, 1.0)))
         return Measured(self.law, _or(self.tolerance, TOLERANCE))

@@ -110,7 +110,7 @@ def scaling(
 
 def _require_use(sweep: SweepOptions, law: LawOptions, text: Path | None) -> None:
     """Refuse options that would do nothing: those of a sweep where none is made, and the other way round."""
-    from labctl.errors import UsageError
+    from labctl.cli.unused import refuse_unused
 
     if law.arms is None:
         options: dict[str, object] = {"--beside": law.beside}
@@ -118,9 +118,7 @@ def _require_use(sweep: SweepOptions, law: LawOptions, text: Path | None) -> Non
     else:
         owner, hint = "a sweep", "leave it out; --beside and --document-tokens say what models of arms read"
         options = {"--text": text, "--photons-per-mac": sweep.photons, "--tolerance": sweep.tolerance}
-    if said := [name for name, value in options.items() if value]:
-        what = f"{' and '.join(said)} would do nothing without {owner}"
-        raise UsageError(what, expected=owner, seen=", ".join(said), hint=hint)
+    refuse_unused(options, owner, hint)
 
 
 def _require_models(named: list[Path]) -> None:

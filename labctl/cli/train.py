@@ -125,6 +125,7 @@ def train(
 
 def _require_use(products: ProductOptions, arms: ArmOptions, seed: int) -> None:
     """Refuse options that would do nothing, since they belong to another that was not given."""
+    from labctl.cli.unused import refuse_unused
     from labctl.errors import UsageError
 
     of_arms = {"--replicas": arms.replicas, "--tokens-per-parameter": arms.tokens_per_parameter}
@@ -135,9 +136,7 @@ def _require_use(products: ProductOptions, arms: ArmOptions, seed: int) -> None:
         "--arms": {} if arms.arms is not None else {k: value for k, value in of_arms.items() if value != usual[k]},
     }
     for owner, options in without.items():
-        if said := [name for name, value in options.items() if value]:
-            what = f"{' and '.join(said)} would do nothing without {owner}"
-            raise UsageError(what, expected=owner, seen=", ".join(said), hint=f"give {owner}, or leave it out")
+        refuse_unused(options, owner, f"give {owner}, or leave it out")
     if arms.arms is not None and seed:
         what = "each replica of an arm has a seed of its own, from 0 on"
         raise UsageError(what, seen=f"--seed {seed}", hint="--replicas 3")

@@ -161,7 +161,7 @@ class Bench:
         -------
         None, with nothing drawn or counted, if it is; and where only `product` has a way.
         """
-        if x.shape[1] > FEW_ROWS or self.variance != "exact" or not self._in_one_light:
+        if not self._is_at_once(x.shape[1]):
             return None
         placement = self.place(weights.shape)
         return self._few(x, weights.held, placement, noise, tally, unit.numpy(), bias, converters, live)
@@ -179,7 +179,7 @@ class Bench:
         way, or have more threads for it.
         """
         (batch, each, k), m = x.shape, matrices.shape[1]
-        if each > FEW_ROWS or self.variance != "exact" or not self._in_one_light:
+        if not self._is_at_once(each):
             return None
         placement, by_columns = self.place((m, k)), not matrices.is_contiguous() and matrices.mT.is_contiguous()
         if (elements := placement.elements) is None or is_shared(batch, m * k):
@@ -192,6 +192,10 @@ class Bench:
         if not is_finite:
             return None
         return self._few(x, held, placement, noise, tally, unit, None, converters, NOT_LOOKED_AT)
+
+    def _is_at_once(self, each: int) -> bool:
+        """Whether one compiled call has a way for so many vectors of each matrix."""
+        return each <= FEW_ROWS and self.variance == "exact" and self._in_one_light
 
     def _few(
         self,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_banded
 from torch import Tensor
 
-from calibration.machine.channel import COMPENSATION_ROUNDS, Channel, undo_bleed
+from calibration.machine.channel import COMPENSATION_ROUNDS, Channel, crosstalk_bands, undo_bleed
 from simulation.light.elements import spill_over, weigh_and_clip, weigh_neighbours
 
 Float = NDArray[np.float64]
@@ -117,9 +117,7 @@ class Spill:
         """What the unmixed outputs see of the macropixels' ``light`` (…, M, K), by input."""
         seen = self.fold(torch.from_numpy(light)).double().numpy()
         for a, b in pairwise(self._rows):
-            above, below = self._channel.crosstalk[: b - a].T
-            bands = np.ones((3, b - a))
-            bands[0, 1:], bands[2, :-1] = below[:-1], above[1:]
+            bands = crosstalk_bands(self._channel.crosstalk[: b - a])
             part = np.moveaxis(seen[..., a:b, :], -2, 0)
             unmixed = solve_banded((1, 1), bands, part.reshape(b - a, -1)).reshape(part.shape)
             seen[..., a:b, :] = np.moveaxis(unmixed, 0, -2)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_banded
 from torch import Tensor
 
+from calibration.machine.channel import crosstalk_bands
 from calibration.machine.encoding import SignSplit
 from simulation.light.elements import Elements, show_signed, tile_moments
 from simulation.light.few import BYTE, Held, Placed
@@ -319,10 +320,8 @@ class Placement:
 @lru_cache(256)
 def _unmixing(crosstalk: bytes) -> NDArray[np.float64]:
     """(2r + 1, M) inverse of the crosstalk matrix (M, 2) of a row tile, by diagonals."""
-    above, below = np.frombuffer(crosstalk).reshape(-1, 2).T
-    bands = np.ones((3, len(above)))
-    bands[0, 1:], bands[2, :-1] = below[:-1], above[1:]
-    return by_diagonals(solve_banded((1, 1), bands, np.eye(len(above))), FAR)
+    bands = crosstalk_bands(np.frombuffer(crosstalk).reshape(-1, 2))
+    return by_diagonals(solve_banded((1, 1), bands, np.eye(bands.shape[1])), FAR)
 
 
 @lru_cache(1)
