@@ -172,7 +172,7 @@ class MicroManagerAcquire(AcquireLogic):
         native, label = self._native, self._handle.label
         deadline_s = time.monotonic() + timeout_s
         look_s = time.monotonic() + LOOK_S
-        while not native.getRemainingImageCount():
+        while (taken := self._taken()) is None:
             now_s = time.monotonic()
             if now_s >= deadline_s:
                 return None
@@ -181,14 +181,27 @@ class MicroManagerAcquire(AcquireLogic):
                 if not native.isSequenceRunning(label) and not native.getRemainingImageCount():
                     raise DeviceLost("the camera has ended the stream", device=self._handle.name, action="fetch")
             time.sleep(POLL_S)
-        image, tags = native.popNextImageAndMD()
-        return self._frame(image, tags)
+        return self._frame(*taken)
 
     def settings(self) -> dict[str, Any]:
         return {"properties": self._core.properties(self._handle.label, self._handle.timeout_s)}
 
     def close(self) -> None:
         self._handle.release()
+
+    def _taken(self) -> tuple[Any, Mapping[str, Any]] | None:
+        """Return the next image with its tags; None without one.
+
+        An adapter whose buffer has run over empties it, which may be after the core has counted an image and before it
+        is taken. What was lost shows in the number of the next one.
+        """
+        if not self._native.getRemainingImageCount():
+            return None
+        try:
+            image, tags = self._native.popNextImageAndMD()
+        except IndexError:
+            return None
+        return image, tags
 
     def _frame(self, image: Any, tags: Mapping[str, Any]) -> RawFrame:
         """An image with its stamp and its number.

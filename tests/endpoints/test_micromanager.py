@@ -329,6 +329,37 @@ def test_frames_that_the_buffer_could_not_hold_are_dropped_and_counted():
         assert block.sequence[-1] - block.sequence[0] == 199 + block.dropped
 
 
+class Emptied:
+    """A core whose buffer an adapter empties between the count of its images and the taking of one."""
+
+    def __init__(self, native, times):
+        self.native, self.times, self.seen = native, times, 0
+
+    def __getattr__(self, name):
+        return getattr(self.native, name)
+
+    def popNextImageAndMD(self):
+        if self.times == self.seen:
+            return self.native.popNextImageAndMD()
+        self.seen += 1
+        self.native.stopSequenceAcquisition()
+        self.native.clearCircularBuffer()
+        try:
+            return self.native.popNextImageAndMD()
+        finally:
+            self.native.startContinuousSequenceAcquisition(0)
+
+
+def test_buffer_emptied_between_the_count_and_the_taking_is_no_lost_camera():
+    with demo() as camera:
+        camera.roi = SMALL
+        acquire = camera._acquire_or_gone
+        acquire._native = emptied = Emptied(acquire._native, times=3)
+        camera.arm(5)
+        assert len(camera.fetch(10.0).frames) == 5
+        assert emptied.seen == 3
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
