@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 
-def is_kept(name: str, keep: Iterable[str]) -> bool:
+@lru_cache(maxsize=1 << 16)
+def is_kept(name: str, keep: tuple[str, ...]) -> bool:
     """Whether a name, or that of a module in which it is, is one of the names or shell patterns of ``keep``."""
     parts = name.split(".")
     within = [".".join(parts[:count]) for count in range(1, len(parts) + 1)]

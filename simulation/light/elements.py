@@ -163,24 +163,30 @@ def spill_over(shown: Array, gain: Array, outputs: Array, inputs: Array, out: Ar
     shares of the light of each input that are its own, of the one before, and of the one after it.
     """
     _, rows, columns = shown.shape
-    seen = np.empty(columns, np.float32)
+    near, seen = np.empty((3, columns), np.float32), np.zeros(columns + 2, np.float32)
+    after, before = np.zeros(columns, np.float32), np.zeros(columns, np.float32)
+    for k in range(columns - 1):
+        after[k], before[k + 1] = inputs[1, k + 1], inputs[2, k]
     for n in range(len(shown)):
+        near[:] = _ZERO
+        _light_row(shown[n, 0], gain[0], near[1])
         for m in range(rows):
+            above, own, below = near[m % 3], near[(m + 1) % 3], near[(m + 2) % 3]
+            share_above, share_below = outputs[1, m - 1] if m > 0 else _ZERO, _ZERO
+            if m + 1 < rows:
+                share_below = outputs[0, m + 1]
+                _light_row(shown[n, m + 1], gain[m + 1], below)
             row = out[n, m]
             for k in range(columns):
-                seen[k] = shown[n, m, k] * gain[m, k]
-            if m + 1 < rows:
-                for k in range(columns):
-                    seen[k] += outputs[0, m + 1] * shown[n, m + 1, k] * gain[m + 1, k]
-            if m > 0:
-                for k in range(columns):
-                    seen[k] += outputs[1, m - 1] * shown[n, m - 1, k] * gain[m - 1, k]
+                seen[k + 1] = own[k] + share_below * below[k] + share_above * above[k]
             for k in range(columns):
-                row[k] = seen[k] * inputs[0, k]
-            for k in range(columns - 1):
-                row[k] += seen[k + 1] * inputs[1, k + 1]
-            for k in range(columns - 1):
-                row[k + 1] += seen[k] * inputs[2, k]
+                row[k] = seen[k + 1] * inputs[0, k] + seen[k + 2] * after[k] + seen[k] * before[k]
+
+
+@inline
+def _light_row(shown: Array, gain: Array, out: Array) -> None:
+    for k in range(len(out)):
+        out[k] = shown[k] * gain[k]
 
 
 @summing_kernel
