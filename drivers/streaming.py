@@ -81,8 +81,9 @@ class StreamingCamera:
         self._passed = self._asked = self._dropped = 0
         self._last = -1  # number of the last frame that began after arm
         self._armed_at_s = 0.0
-        self._streaming = False
+        self._streaming = self._ending = False  # one that is to end goes on until its thread has
         self._thread: threading.Thread | None = None
+        self._is_read = False  # by that thread
         self._failed: Exception | None = None
         if self._trigger.mode is not TriggerMode.HARDWARE_EDGE:
             try:
@@ -104,8 +105,11 @@ class StreamingCamera:
         try:
             self.safe_state()
         finally:
-            self._acquire_or_gone = None
-            acquire.close()
+            with self._changed:
+                self._acquire_or_gone = None
+                is_used = self._is_read
+            if not is_used:  # else the thread that hangs in the library closes it, should it come back
+                acquire.close()
 
     def identify(self) -> Identity:
         return self._acquire.identify()
@@ -277,12 +281,15 @@ class StreamingCamera:
     def _start(self, order: Order) -> None:
         """Arm: what begins from now on counts."""
         acquire = self._acquire
+        if self._ending:
+            self._halt()
         if not self._streaming:
             self._failed = None
             self._counter.restart()
             acquire.start()
             self._streaming = True
             if not acquire.polled:
+                self._is_read = True
                 self._thread = threading.Thread(target=self._pump, args=(acquire,), name=self.name, daemon=True)
                 self._thread.start()
         with self._changed:
@@ -292,23 +299,39 @@ class StreamingCamera:
         self._trigger.arm(order.exposures)
 
     def _halt(self, timeout_s: float = 5.0) -> None:
-        """Stop the stream; the next ``arm`` starts it again."""
+        """Stop the stream; the next ``arm`` starts it again.
+
+        Raises
+        ------
+        DeviceTimeout
+            When its thread does not come back from the library. The stream still counts as one that is to end: to
+            start another one beside it would be two threads in one library, each of which takes the other's frames.
+        """
         if not self._streaming:
             return
-        self._streaming = False
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.join(timeout_s)
-            if thread.is_alive():
+        self._ending = True
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+            if self._thread.is_alive():
                 raise DeviceTimeout(
                     "the stream does not end", device=self.name, action="stop the stream", seen=f"{timeout_s:g} s"
                 )
+            self._thread = None
+        self._streaming = self._ending = False
         self._acquire.stop()
 
     def _pump(self, acquire: AcquireLogic) -> None:
         """Take frames as they arrive, in a thread of its own, until the stream is stopped."""
-        while self._streaming and self._failed is None:
+        while not self._ending and self._failed is None:
             self._read(acquire, _POLL_S)
+        with self._changed:
+            self._is_read = False
+            is_closed = self._acquire_or_gone is None
+        if is_closed:  # while a call hung, which nobody waited for
+            with suppress(Exception):
+                acquire.stop()
+            with suppress(Exception):
+                acquire.close()
 
     def _advance(self, acquire: AcquireLogic, left_s: float) -> None:
         """Ask for the next exposure where the trigger must, and wait for at most ``left_s`` for what comes of it."""
