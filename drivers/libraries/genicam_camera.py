@@ -337,7 +337,8 @@ class GenicamAcquire(AcquireLogic):
         if image is None:
             return None
         if isinstance(self.trigger, (SoftwareTrigger, HardwareEdge)):
-            return RawFrame(image.pixels, self.trigger.begins_s, image.number)
+            # One that had come when the trigger was armed or given is of an earlier exposure, however late we look.
+            return RawFrame(image.pixels, min(self.trigger.begins_s, now_s), image.number)
         arrived_s = self._clock.arrived_s(image.stamp_s, called_s, now_s)
         return RawFrame(image.pixels, arrived_s - self._begins_before_s, image.number)
 

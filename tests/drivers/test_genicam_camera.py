@@ -1,12 +1,14 @@
 """When an image of a GenICam camera arrived, whatever the host was busy with: never later than it did."""
 
+import math
 import time
 
 import numpy as np
 import pytest
 
 from drivers import CapabilityError, OpenContext, OptionError, check_options, describe
-from drivers.libraries.genicam_camera import ArrivalClock
+from drivers.libraries.genicam_camera import ArrivalClock, GenicamAcquire, Image
+from drivers.triggers import HardwareEdge
 
 PERIOD_S = 0.01
 
@@ -48,6 +50,26 @@ def test_images_in_the_queue_when_the_stream_begins_are_no_newer_than_that():
     clock.restart(PERIOD_S)
     after_s = time.monotonic()
     assert before_s <= clock.arrived_s(None, after_s + 5, after_s + 5) <= after_s
+
+
+def test_image_that_had_come_when_the_trigger_was_armed_is_of_an_earlier_exposure():
+    """The camera is asked whether it is there in between, which may take a second, and the next list is armed then."""
+    trigger = HardwareEdge(lambda on: None)
+
+    class Link:
+        def next_image(self, kind, timeout_s):
+            return Image(np.zeros((1, 1), np.uint16), 7, None)
+
+        def is_there(self):
+            trigger.arm(1)
+            return True
+
+    acquire = object.__new__(GenicamAcquire)
+    acquire.name, acquire.format, acquire.trigger = "camera", None, trigger
+    acquire._link, acquire._asked_s = Link(), -math.inf
+    late = acquire.next_frame(1.0)
+    assert late.begins_s < trigger.begins_s
+    assert acquire.next_frame(1.0).begins_s == trigger.begins_s
 
 
 BACKENDS = "genicam.gentl", "genicam.gige", "genicam.usb3"

@@ -134,7 +134,7 @@ def opened(**options):
 
 
 class TestPylablib(CameraContract):
-    period_tolerance_rel = 20.0  # stamped by the host, which is busy
+    period_tolerance_rel = 100.0  # stamped by the host, which is busy
 
     def open(self):
         return opened()
