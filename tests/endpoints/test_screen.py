@@ -127,6 +127,28 @@ def test_killed_window_is_a_lost_device_and_opens_again(screen):
         assert again.blank().frame_id == 1
 
 
+class Closing:
+    """The commands' pipe of a window that another thread closes just before a command is written."""
+
+    def __init__(self, window):
+        self.window, self.pipe = window, window._process.stdin
+
+    def __getattr__(self, name):
+        return getattr(self.pipe, name)
+
+    def write(self, command):
+        self.window.close()
+        return self.pipe.write(command)
+
+
+def test_window_that_another_thread_closes_meanwhile_is_a_lost_device(screen):
+    screen._window._process.stdin = Closing(screen._window)
+    with pytest.raises(DeviceLost):
+        screen.show(noise(screen, 1), LIMIT_S)
+    with pytest.raises(DeviceLost):
+        screen.show(noise(screen, 1), LIMIT_S)
+
+
 def test_stuck_window_is_a_timeout_and_goes_on_when_it_can(screen):
     os.kill(screen._window.pid, signal.SIGSTOP)
     started_s = time.monotonic()
