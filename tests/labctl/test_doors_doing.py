@@ -81,7 +81,7 @@ def test_late_call_that_is_taken_away_while_somebody_looks_is_no_accident() -> N
 
 def test_end_waits_for_a_call_that_is_under_way_and_leaves_no_thread() -> None:
     hand, begun, gate = Hand("camera"), threading.Event(), threading.Event()
-    doing = hand.do("read a frame", lambda: begun.set() or gate.wait(LIMIT_S) and None, LIMIT_S)
+    doing = hand.do("read a frame", lambda: begun.set() or (gate.wait(LIMIT_S) and None), LIMIT_S)
     assert begun.wait(LIMIT_S)
     ending = threading.Thread(target=hand.end)
     ending.start()
