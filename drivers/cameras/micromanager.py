@@ -98,13 +98,17 @@ class _Empty:
 
     @classmethod
     def now(cls) -> _Empty:
-        at_s = time.monotonic()
-        return cls(at_s, time.time() - at_s)
+        for _ in range(3):  # a busy computer may let time pass between the two clocks
+            at_s = time.monotonic()
+            clock_s = time.time() - at_s
+            if time.monotonic() - at_s < CLOCK_STEP_S / 5:
+                break
+        return cls(at_s, clock_s)
 
     def arrived_s(self, noted: datetime) -> float:
         """When an image arrived, on the steady clock, that the computer's clock has noted in local time [s]."""
         now = _Empty.now()
-        arrived_s = now.at_s - (datetime.now() - noted).total_seconds()
+        arrived_s = now.at_s - (datetime.fromtimestamp(now.at_s + now.clock_s) - noted).total_seconds()
         is_set = abs(now.clock_s - self.clock_s) > CLOCK_STEP_S
         if is_set or not self.at_s - CLOCK_STEP_S <= arrived_s <= now.at_s + CLOCK_STEP_S:
             return self.at_s
