@@ -30,6 +30,7 @@ from drivers.protocols import FrameBlock, Identity, Roi, TriggerMode
 from drivers.triggers import FreeRunning, TriggerLogic
 
 _POLL_S = 0.1
+_CLOSING_S = 20.0  # a camera that is asked whether it is there has some seconds to answer
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class StreamingCamera:
         if acquire is None:
             return
         try:
-            self.safe_state()
+            self.safe_state(_CLOSING_S)
         finally:
             with self._changed:
                 self._acquire_or_gone = None
@@ -234,13 +235,18 @@ class StreamingCamera:
         return self._block()
 
     def stop(self, timeout_s: float = 2.0) -> None:
-        """Forget what is armed. The stream goes on, unless exposures were triggered that nobody will read now."""
+        """Forget what is armed. The stream goes on, unless exposures were triggered that nobody will read now.
+
+        One that has not ended in time ends when its thread comes back from the library, which the next ``arm`` waits
+        for: the thread may just be asking whether the camera is there.
+        """
         with self._changed:
             order, self._order = self._order, None
         if order is not None:
             self._trigger.disarm()
             if self._trigger.mode is not TriggerMode.FREE_RUNNING:
-                self._halt(timeout_s)
+                with suppress(DeviceTimeout):
+                    self._halt(timeout_s)
 
     def _restore_one(self, acquire: AcquireLogic, key: str, value: Any) -> None:
         if key == "roi_px":
@@ -261,7 +267,7 @@ class StreamingCamera:
             try:
                 self.fetch(left_s if free else min(left_s, within_s / 3))
                 return
-            except DeviceTimeout:
+            except (DeviceTimeout, DroppedFrames):
                 self.stop()
                 if time.monotonic() >= ends_s - 0.01:
                     raise
@@ -298,7 +304,7 @@ class StreamingCamera:
             self._order = order
         self._trigger.arm(order.exposures)
 
-    def _halt(self, timeout_s: float = 5.0) -> None:
+    def _halt(self, timeout_s: float = _CLOSING_S) -> None:
         """Stop the stream; the next ``arm`` starts it again.
 
         Raises
@@ -346,7 +352,7 @@ class StreamingCamera:
             failed = self._failed
         if failed is not None:
             with suppress(Exception):
-                self.safe_state()
+                self.safe_state(_CLOSING_S)
             if isinstance(failed, DeviceError):
                 raise failed
             reason = f"{type(failed).__name__}: {failed}"

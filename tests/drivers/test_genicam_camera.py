@@ -6,9 +6,9 @@ import time
 import numpy as np
 import pytest
 
-from drivers import CapabilityError, OpenContext, OptionError, check_options, describe
+from drivers import CapabilityError, DroppedFrames, OpenContext, OptionError, check_options, describe
 from drivers.libraries.genicam_camera import ArrivalClock, GenicamAcquire, Image
-from drivers.triggers import HardwareEdge
+from drivers.triggers import FreeRunning, HardwareEdge, SoftwareTrigger
 
 PERIOD_S = 0.01
 
@@ -57,6 +57,8 @@ def test_image_that_had_come_when_the_trigger_was_armed_is_of_an_earlier_exposur
     trigger = HardwareEdge(lambda on: None)
 
     class Link:
+        lost = 0
+
         def next_image(self, kind, timeout_s):
             return Image(np.zeros((1, 1), np.uint16), 7, None)
 
@@ -66,10 +68,33 @@ def test_image_that_had_come_when_the_trigger_was_armed_is_of_an_earlier_exposur
 
     acquire = object.__new__(GenicamAcquire)
     acquire.name, acquire.format, acquire.trigger = "camera", None, trigger
-    acquire._link, acquire._asked_s = Link(), -math.inf
+    acquire._link, acquire._asked_s, acquire._lost = Link(), -math.inf, 0
     late = acquire.next_frame(1.0)
     assert late.begins_s < trigger.begins_s
     assert acquire.next_frame(1.0).begins_s == trigger.begins_s
+
+
+@pytest.mark.parametrize("free", [True, False])
+def test_triggered_exposure_that_the_network_lost_is_told_at_once_and_is_no_matter_of_one_that_runs_freely(free):
+    class Link:
+        lost = 0
+
+        def next_image(self, kind, timeout_s):
+            self.lost += 1
+
+        def advice(self):
+            return "a larger packet size"
+
+    acquire = object.__new__(GenicamAcquire)
+    acquire.name, acquire.format = "camera", None
+    acquire.trigger = FreeRunning() if free else SoftwareTrigger(lambda: None)
+    acquire._link, acquire._asked_s, acquire._lost = Link(), math.inf, 0
+    if free:
+        assert acquire.next_frame(1.0) is None
+    else:
+        with pytest.raises(DroppedFrames, match="lost on the way") as lost:
+            acquire.next_frame(1.0)
+        assert lost.value.hint == "a larger packet size"
 
 
 BACKENDS = "genicam.gentl", "genicam.gige", "genicam.usb3"

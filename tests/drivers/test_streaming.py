@@ -584,6 +584,23 @@ def test_first_triggered_frame_that_is_lost_is_triggered_again():
         assert acquire.count == 2
 
 
+def test_first_triggered_frame_that_the_driver_says_is_lost_is_triggered_again():
+    acquire = Triggered()
+    take, seen = acquire.next_frame, []
+
+    def next_frame(timeout_s):
+        raw = take(timeout_s)
+        if raw is not None:
+            seen.append(raw)
+            if len(seen) == 1:
+                raise DroppedFrames("a triggered exposure was lost on the way", device="camera")
+        return raw
+
+    acquire.next_frame = next_frame
+    with TriggeredStreamingCamera("camera", acquire, MonoPixels(12, shift=0), acquire.trigger, 60.0):
+        assert len(seen) == 2
+
+
 def test_waiting_for_frames_does_not_keep_a_processor_busy():
     """Also when frames have come before the waiting thread looks: a busy one would slow down the one that reads."""
     with StreamingCamera("camera", FreeRunningFake(), MonoPixels(12)) as camera:
@@ -637,6 +654,30 @@ def test_library_that_hangs_is_not_closed_under_its_thread_but_by_it():
     fake.comes_back.set()
     reader.join(60.0)
     assert fake.log == ["came back", "stop", "close"]
+
+
+def test_camera_whose_library_is_busy_is_stopped_and_waited_for_by_the_next_arm():
+    class Busy(Triggered):
+        asks, may_answer = threading.Event(), threading.Event()
+        is_busy = False
+
+        def next_frame(self, timeout_s):
+            if self.is_busy:
+                self.asks.set()
+                self.may_answer.wait(60.0)
+            return super().next_frame(timeout_s)
+
+    acquire = Busy()
+    with TriggeredStreamingCamera("camera", acquire, MonoPixels(12, shift=0), acquire.trigger, 60.0) as camera:
+        camera.arm(1)
+        acquire.is_busy = True
+        assert acquire.asks.wait(60.0)
+        camera.stop(0.05)
+        assert camera._ending
+        acquire.is_busy = False
+        acquire.may_answer.set()
+        camera.arm(1)
+        assert len(camera.fetch(60.0).frames) == 1
 
 
 def test_stream_that_did_not_end_is_ended_before_another_is_started():
