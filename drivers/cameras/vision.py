@@ -243,7 +243,8 @@ class VivaLink:
         except self._no_frame as error:
             if "timeout" in str(error):
                 self._is_silent = True
-                self._count(stream)
+                with suppress(self._failure):
+                    self._count(stream)
                 return None
             raise
         self._is_silent = False

@@ -25,7 +25,7 @@ LOOK_EVERY_S = 5.0
 """How often the gamma ramp and the monitor are looked at, with the frames that are shown [s]."""
 
 _PROBED_SWAPS = 12
-_LOOK_S = 1.0
+_LOOK_S = 0.5
 _FULL_SCREEN_S = 10.0
 _GRACE_S = 2.0
 _EVENTS_S = 0.05
