@@ -30,7 +30,7 @@ from drivers.protocols import FrameBlock, Identity, Roi, TriggerMode
 from drivers.triggers import FreeRunning, TriggerLogic
 
 _POLL_S = 0.1
-_CLOSING_S = 20.0  # a camera that is asked whether it is there has some seconds to answer
+_CLOSING_S = 10.0  # a camera that is asked whether it is there has some seconds to answer
 
 
 @dataclass(frozen=True)
