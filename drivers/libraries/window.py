@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import mmap
+import os
 import queue
 import subprocess
 import sys
@@ -141,7 +142,7 @@ class Window:
     def _start(self, file: str) -> subprocess.Popen[str]:
         places = {key: getattr(self._monitor, key) for key in ("name", "x", "y", "width", "height", "refresh_hz")}
         return subprocess.Popen(
-            [sys.executable, "-P", str(_PROGRAM), json.dumps({**places, "file": file})],
+            [sys.executable, "-P", str(_PROGRAM), json.dumps({**places, "file": file, "parent": os.getpid()})],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,

@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
     commands: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     wake: list[Any] = []
     threading.Thread(target=_listen, args=(commands, wake), daemon=True).start()
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(setting["parent"],), daemon=True).start()
 
     def answer(number: int, **parts: object) -> None:
         answers.write(json.dumps({"id": number, **parts}) + "\n")

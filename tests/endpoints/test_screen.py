@@ -192,6 +192,18 @@ def test_window_dies_with_the_program_that_opened_it(tmp_path):
     wait_for(lambda: not seen().any())
 
 
+def test_window_whose_program_has_died_before_it_looked_ends_too():
+    """Something else keeps its standard input open; it is nobody's from the beginning."""
+    program = """if True:
+        import json, time
+        from drivers.libraries import window_process
+        window_process.Window = lambda setting: time.sleep(2000)
+        window_process.main([json.dumps({"parent": -1})])
+    """
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as late:
+        assert late.wait(LIMIT_S) == 0
+
+
 def test_monitor_switched_off_is_a_lost_device(screen, second_monitor):
     screen.blank()
     second_monitor.xrandr("--output", NAME, "--off")
