@@ -169,11 +169,14 @@ def _searched(name: str, limit_s: float, running: set[subprocess.Popen[Any]]) ->
         try:
             code = process.wait(limit_s)
         except subprocess.TimeoutExpired:
-            return ProbeResult(name, Outcome.NO_ANSWER, f"no answer within {limit_s:g} s")
+            code = None
         finally:
             end(process)
             running.discard(process)
-        return _read(name, code, _lines(out), last_words(err))
+        lines = _lines(out)
+        if code is None and not (lines and {"done", "error"} & lines[-1].keys()):
+            return ProbeResult(name, Outcome.NO_ANSWER, f"no answer within {limit_s:g} s")
+        return _read(name, code or 0, lines, last_words(err))  # also where all is said and a library does not end
 
 
 def _read(name: str, code: int, lines: list[dict[str, Any]], last_words: str) -> ProbeResult:

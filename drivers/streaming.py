@@ -30,6 +30,7 @@ from drivers.protocols import FrameBlock, Identity, Roi, TriggerMode
 from drivers.triggers import FreeRunning, TriggerLogic
 
 _POLL_S = 0.1
+_CLOSING_S = 10.0  # a camera that is asked whether it is there has some seconds to answer
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,9 @@ class StreamingCamera:
         self._passed = self._asked = self._dropped = 0
         self._last = -1  # number of the last frame that began after arm
         self._armed_at_s = 0.0
-        self._streaming = False
+        self._streaming = self._ending = False  # one that is to end goes on until its thread has
         self._thread: threading.Thread | None = None
+        self._is_read = False  # by that thread
         self._failed: Exception | None = None
         if self._trigger.mode is not TriggerMode.HARDWARE_EDGE:
             try:
@@ -102,10 +104,13 @@ class StreamingCamera:
         if acquire is None:
             return
         try:
-            self.safe_state()
+            self.safe_state(_CLOSING_S)
         finally:
-            self._acquire_or_gone = None
-            acquire.close()
+            with self._changed:
+                self._acquire_or_gone = None
+                is_used = self._is_read
+            if not is_used:  # else the thread that hangs in the library closes it, should it come back
+                acquire.close()
 
     def identify(self) -> Identity:
         return self._acquire.identify()
@@ -230,13 +235,18 @@ class StreamingCamera:
         return self._block()
 
     def stop(self, timeout_s: float = 2.0) -> None:
-        """Forget what is armed. The stream goes on, unless exposures were triggered that nobody will read now."""
+        """Forget what is armed. The stream goes on, unless exposures were triggered that nobody will read now.
+
+        One that has not ended in time ends when its thread comes back from the library, which the next ``arm`` waits
+        for: the thread may just be asking whether the camera is there.
+        """
         with self._changed:
             order, self._order = self._order, None
         if order is not None:
             self._trigger.disarm()
             if self._trigger.mode is not TriggerMode.FREE_RUNNING:
-                self._halt(timeout_s)
+                with suppress(DeviceTimeout):
+                    self._halt(timeout_s)
 
     def _restore_one(self, acquire: AcquireLogic, key: str, value: Any) -> None:
         if key == "roi_px":
@@ -257,7 +267,7 @@ class StreamingCamera:
             try:
                 self.fetch(left_s if free else min(left_s, within_s / 3))
                 return
-            except DeviceTimeout:
+            except (DeviceTimeout, DroppedFrames):
                 self.stop()
                 if time.monotonic() >= ends_s - 0.01:
                     raise
@@ -277,12 +287,15 @@ class StreamingCamera:
     def _start(self, order: Order) -> None:
         """Arm: what begins from now on counts."""
         acquire = self._acquire
+        if self._ending:
+            self._halt()
         if not self._streaming:
             self._failed = None
             self._counter.restart()
             acquire.start()
             self._streaming = True
             if not acquire.polled:
+                self._is_read = True
                 self._thread = threading.Thread(target=self._pump, args=(acquire,), name=self.name, daemon=True)
                 self._thread.start()
         with self._changed:
@@ -291,24 +304,40 @@ class StreamingCamera:
             self._order = order
         self._trigger.arm(order.exposures)
 
-    def _halt(self, timeout_s: float = 5.0) -> None:
-        """Stop the stream; the next ``arm`` starts it again."""
+    def _halt(self, timeout_s: float = _CLOSING_S) -> None:
+        """Stop the stream; the next ``arm`` starts it again.
+
+        Raises
+        ------
+        DeviceTimeout
+            When its thread does not come back from the library. The stream still counts as one that is to end: to
+            start another one beside it would be two threads in one library, each of which takes the other's frames.
+        """
         if not self._streaming:
             return
-        self._streaming = False
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.join(timeout_s)
-            if thread.is_alive():
+        self._ending = True
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+            if self._thread.is_alive():
                 raise DeviceTimeout(
                     "the stream does not end", device=self.name, action="stop the stream", seen=f"{timeout_s:g} s"
                 )
+            self._thread = None
+        self._streaming = self._ending = False
         self._acquire.stop()
 
     def _pump(self, acquire: AcquireLogic) -> None:
         """Take frames as they arrive, in a thread of its own, until the stream is stopped."""
-        while self._streaming and self._failed is None:
+        while not self._ending and self._failed is None:
             self._read(acquire, _POLL_S)
+        with self._changed:
+            self._is_read = False
+            is_closed = self._acquire_or_gone is None
+        if is_closed:  # while a call hung, which nobody waited for
+            with suppress(Exception):
+                acquire.stop()
+            with suppress(Exception):
+                acquire.close()
 
     def _advance(self, acquire: AcquireLogic, left_s: float) -> None:
         """Ask for the next exposure where the trigger must, and wait for at most ``left_s`` for what comes of it."""
@@ -323,7 +352,7 @@ class StreamingCamera:
             failed = self._failed
         if failed is not None:
             with suppress(Exception):
-                self.safe_state()
+                self.safe_state(_CLOSING_S)
             if isinstance(failed, DeviceError):
                 raise failed
             reason = f"{type(failed).__name__}: {failed}"

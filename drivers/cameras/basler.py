@@ -20,7 +20,8 @@ What is particular to it:
 * Exposure, gain and gamma that the camera would set by itself are switched off, and so is every trigger but the one
   that is asked for. Features of the station file are set after that, so that they have the last word.
 * Where the camera has a clock that can be read, frames are stamped by it with the start of their exposure. Where it has
-  none (the emulator, Camera Link), they are stamped when they arrive, less the exposure and ``latency_s``.
+  none (the emulator, Camera Link), they are stamped with the last moment at which pylon certainly had none of them yet,
+  less the exposure and ``latency_s``.
 * A buffer that arrived incomplete is a lost frame: it is counted in ``dropped``, and its pixels are never seen.
 * ``PYLON_CAMEMU=2`` in the environment, set before the program starts, makes pylon emulate two cameras. The emulator
   exposes nothing: it does not slow down for a long exposure, and its pixels do not depend on it.
@@ -172,6 +173,7 @@ class BaslerAcquire(AcquireLogic):
         )
         self._gige = str(info.GetDeviceClass()) == "BaslerGigE"
         self._result: Any = None
+        self._empty_s = self._came_s = 0.0  # when pylon had no result yet, and when it gave us the last one
         features.trigger()
         features.switch_off_automatics()
         if options.gain_db is not None:
@@ -218,6 +220,7 @@ class BaslerAcquire(AcquireLogic):
     def start(self) -> None:
         check_present(self._camera, self._device, "start the stream")
         self._camera.MaxNumBuffer.SetValue(self._buffers)
+        self._empty_s = time.monotonic()
         self._camera.StartGrabbing(self._pylon.GrabStrategy_OneByOne)
 
     def stop(self) -> None:
@@ -275,9 +278,12 @@ class BaslerAcquire(AcquireLogic):
         """The next result; None when there is none within ``timeout_s``, or when the stream ends."""
         deadline_s = time.monotonic() + timeout_s
         while self._camera.IsGrabbing():
+            asked_s = time.monotonic()
             result = self._camera.RetrieveResult(0, self._pylon.TimeoutHandling_Return)
             if result is not None and result.IsValid():
+                self._came_s = time.monotonic()
                 return result
+            self._empty_s = asked_s
             if time.monotonic() >= deadline_s:
                 return None
             time.sleep(POLL_S)
@@ -315,8 +321,9 @@ class BaslerAcquire(AcquireLogic):
                     "the camera has a clock and does not stamp its frames", device=self._device, action="fetch"
                 )
             return float(ticks) * self._tick_s
-        latest_s = time.monotonic() - self._exposure_s - self._latency_s
-        return latest_s if self.trigger is None else max(latest_s, self.trigger.begins_s)
+        latest_s = self._empty_s - self._exposure_s - self._latency_s
+        triggered_s = latest_s if self.trigger is None else self.trigger.begins_s
+        return max(latest_s, triggered_s) if triggered_s < self._came_s else latest_s  # none came of what began later
 
     def _number(self, result: Any) -> int:
         number = int(result.GetBlockID())

@@ -189,6 +189,10 @@ class GentlLink:
         self._buffer = buffer
         return Image(self._pixels(buffer, kind), int(buffer.module.frame_id), self._stamp_s(buffer.module))
 
+    @property
+    def lost(self) -> int:
+        return 0  # harvesters gives back what is incomplete, and does not say so
+
     def is_there(self) -> bool:
         try:
             self._acquirer.remote_device.node_map.Width.get_value(False, True)

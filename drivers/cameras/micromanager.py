@@ -19,7 +19,8 @@ What is particular to it:
 * One core has one buffer for images, so that it runs one camera; a second one needs a configuration of its own.
 * The core has no clock of the camera's. A frame is stamped with its arrival in the core, less the exposure and
   ``latency_s``: the longest time from the end of an exposure until the image is there, read-out included. Too small a
-  value lets a frame pass that began before ``arm``; too large a value costs frames after it.
+  value lets a frame pass that began before ``arm``; too large a value costs frames after it. The core notes arrivals by
+  the computer's clock; where somebody has set that meanwhile, a frame counts as having arrived when the core had none.
 * The time between frames is what was measured since the stream began; before two frames have come, it is the exposure.
 * The automatic shutter of Micro-Manager is switched off: the station's light source decides.
 """
@@ -48,8 +49,8 @@ SHORTEST_S = 1e-6
 """Exposure below which no camera is asked to go: many adapters take 0 for a command of their own [s]."""
 LONGEST_S = 3600.0
 """Longest exposure of a camera that declares none [s]."""
-AGE_MAX_S = 60.0
-"""A frame that seems older, or from the future, was stamped before somebody set the clock [s]."""
+CLOCK_STEP_S = 5e-3
+"""By how much the computer's clock may part from the steady one before it counts as set [s]."""
 MISSED = 0.2
 """Relative difference between exposure asked for and read back at which it counts as refused [1]."""
 POLL_S, LOOK_S = 0.5e-3, 0.02
@@ -80,6 +81,40 @@ class MicroManagerCameraOptions(MicroManagerOptions):
     opening_s: float = option(0.1, 600, 10.0)
 
 
+@dataclass(frozen=True)
+class _Empty:
+    """When the core had no image for us: those that come later have arrived later.
+
+    Attributes
+    ----------
+    at_s
+        On the host's clock `time.monotonic` [s].
+    clock_s
+        By how much the computer's clock was before that [s].
+    """
+
+    at_s: float
+    clock_s: float
+
+    @classmethod
+    def now(cls) -> _Empty:
+        for _ in range(3):  # a busy computer may let time pass between the two clocks
+            at_s = time.monotonic()
+            clock_s = time.time() - at_s
+            if time.monotonic() - at_s < CLOCK_STEP_S / 5:
+                break
+        return cls(at_s, clock_s)
+
+    def arrived_s(self, noted: datetime) -> float:
+        """When an image arrived, on the steady clock, that the computer's clock has noted in local time [s]."""
+        now = _Empty.now()
+        arrived_s = now.at_s - (datetime.fromtimestamp(now.at_s + now.clock_s) - noted).total_seconds()
+        is_set = abs(now.clock_s - self.clock_s) > CLOCK_STEP_S
+        if is_set or not self.at_s - CLOCK_STEP_S <= arrived_s <= now.at_s + CLOCK_STEP_S:
+            return self.at_s
+        return arrived_s
+
+
 class MicroManagerAcquire(AcquireLogic):
     """What only the core knows of a camera.
 
@@ -96,7 +131,8 @@ class MicroManagerAcquire(AcquireLogic):
         self._latency_s = options.latency_s
         self._arrivals_s: deque[float] = deque(maxlen=MEASURED)
         self._between_s = 0.0  # from the end of one exposure to the start of the next, as last measured
-        self._number = -1
+        self._number, self._has_overflowed = -1, False
+        self._empty = _Empty.now()
         label, native = handle.label, self._native
         self._ask("choose the camera", lambda: native.setCameraDevice(label))
         self._ask("set the buffer", lambda: native.setCircularBufferMemoryFootprint(options.buffer_mb))
@@ -159,8 +195,9 @@ class MicroManagerAcquire(AcquireLogic):
         return self._exposure_s + self._between_s
 
     def start(self) -> None:
-        self._number = -1
+        self._number, self._has_overflowed = -1, False
         self._arrivals_s.clear()
+        self._empty = _Empty.now()
         self._ask("start the stream", lambda: self._native.startContinuousSequenceAcquisition(0))
 
     def stop(self) -> None:
@@ -195,13 +232,15 @@ class MicroManagerAcquire(AcquireLogic):
         An adapter whose buffer has run over empties it, which may be after the core has counted an image and before it
         is taken. What was lost shows in the number of the next one.
         """
-        if not self._native.getRemainingImageCount():
-            return None
+        before = _Empty.now()
         try:
-            image, tags = self._native.popNextImageAndMD()
+            if self._native.getRemainingImageCount():
+                image, tags = self._native.popNextImageAndMD()
+                return image, tags
         except IndexError:
-            return None
-        return image, tags
+            pass
+        self._empty = before
+        return None
 
     def _frame(self, image: Any, tags: Mapping[str, Any]) -> RawFrame:
         """An image with its stamp and its number.
@@ -209,12 +248,13 @@ class MicroManagerAcquire(AcquireLogic):
         Raises
         ------
         DroppedFrames
-            When the core's buffer ran over: it is emptied then, and the numbers may begin again.
+            When the core's buffer ran over: it is emptied then, and the numbers may begin again. An adapter that
+            empties it goes on at once, so that only a buffer that is still over with the next image is not emptied.
         """
-        age_s = (datetime.now() - datetime.fromisoformat(tags["TimeReceivedByCore"])).total_seconds()
-        arrived_s = time.monotonic() - (age_s if 0 < age_s < AGE_MAX_S else 0.0)
+        arrived_s = self._empty.arrived_s(datetime.fromisoformat(tags["TimeReceivedByCore"]))
         number = int(tags.get("ImageNumber", -1))
-        if self._native.isBufferOverflowed() or 0 <= number <= self._number:
+        stays_over, self._has_overflowed = self._has_overflowed, bool(self._native.isBufferOverflowed())
+        if (stays_over and self._has_overflowed) or 0 <= number <= self._number:
             raise DroppedFrames(
                 "Micro-Manager's image buffer ran over",
                 device=self._handle.name,

@@ -36,7 +36,15 @@ from typing import Any, Literal
 
 from drivers.acquire import AcquireLogic, RawFrame
 from drivers.backend import Backend, Family, Proof
-from drivers.errors import CapabilityError, DeviceError, DeviceLost, DeviceProtocolError, NotConnected, OptionError
+from drivers.errors import (
+    CapabilityError,
+    DeviceError,
+    DeviceLost,
+    DeviceProtocolError,
+    DroppedFrames,
+    NotConnected,
+    OptionError,
+)
 from drivers.libraries.loading import load
 from drivers.options import Checked, option
 from drivers.pixels import MonoPixels
@@ -94,6 +102,9 @@ class PylablibOptions(Checked):
 class PylablibAcquire(AcquireLogic):
     """What only pylablib knows of a camera. Its objects are not made for two threads: a lock keeps them apart.
 
+    The thread that takes frames has the lock nearly all the time, and whoever else wants it would get it by chance. So
+    each waits for a turn, and takes the lock in it.
+
     Parameters
     ----------
     device
@@ -109,7 +120,7 @@ class PylablibAcquire(AcquireLogic):
     def __init__(self, device: str, camera: Any, options: PylablibOptions) -> None:
         self._device, self._camera = device, camera
         self._buffers, self._latency_s = options.buffers, options.latency_s
-        self._lock = threading.RLock()
+        self._turn, self._lock = threading.Lock(), threading.Lock()
         self._waiting: deque[RawFrame] = deque()
         self._not_before_s = 0.0
         self.bit_depth = options.bit_depth
@@ -186,7 +197,7 @@ class PylablibAcquire(AcquireLogic):
             asked_s = time.monotonic()
             if asked_s >= deadline_s:
                 return None
-            with self._lock, self._told("fetch", DeviceLost):
+            with self._alone(), self._told("fetch", DeviceLost):
                 arrived = self._arrives(min(SLICE_S, deadline_s - asked_s))
                 if arrived:
                     self._read()
@@ -199,8 +210,18 @@ class PylablibAcquire(AcquireLogic):
         return {"skipped_frames": int(status.skipped), "buffer_frames": int(status.buffer_size)}
 
     def close(self) -> None:
-        with self._lock:
+        with self._alone():
             self._camera.close()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Until the block ends no other thread is in pylablib."""
+        with self._turn:
+            self._lock.acquire()
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _arrives(self, timeout_s: float) -> bool:
         """Is a frame there within ``timeout_s``?"""
@@ -225,7 +246,7 @@ class PylablibAcquire(AcquireLogic):
         return float(self._ask("read the exposure", self._camera.get_exposure))
 
     def _ask(self, what: str, function: Callable[[], Any]) -> Any:
-        with self._lock, self._told(what, DeviceProtocolError):
+        with self._alone(), self._told(what, DeviceProtocolError):
             return function()
 
     @contextmanager
@@ -237,6 +258,8 @@ class PylablibAcquire(AcquireLogic):
             raise
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
+            if isinstance(error, self._camera.FrameTransferError):  # frames were lost, and the camera is there
+                kind = DroppedFrames
             raise kind(
                 f"pylablib: {reason}", device=self._device, action=what, seen=reason, hint="open the device again"
             ) from error

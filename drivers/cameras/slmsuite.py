@@ -278,8 +278,8 @@ class OnRequest(SlmsuiteAcquire):
 
     def fire(self) -> None:
         """Ask for a frame."""
-        asked_s, run = time.monotonic(), self._run
-        self._worker.post(lambda: self._taken.put((run, asked_s, *self._take())))
+        run = self._run
+        self._worker.post(lambda: self._taken.put((run, *self._take())))
 
     def next_frame(self, timeout_s: float) -> RawFrame | None:
         try:
@@ -302,12 +302,18 @@ class OnRequest(SlmsuiteAcquire):
             )
         return RawFrame(pixels, asked_s)
 
-    def _take(self) -> tuple[float, NDArray[Any] | Exception]:
+    def _take(self) -> tuple[float, float, NDArray[Any] | Exception]:
+        """When slmsuite was asked for a frame, when it came back, and with what.
+
+        Not when somebody asked us: the thread may have had to wait for its turn, and a frame that came at once would
+        seem to have taken as long as an exposure does.
+        """
+        asked_s = time.monotonic()
         try:
             pixels = self._grab()
         except Exception as error:
-            return time.monotonic(), error
-        return time.monotonic(), pixels
+            return asked_s, time.monotonic(), error
+        return asked_s, time.monotonic(), pixels
 
     def _empty(self) -> None:
         """Drop what an earlier call has left in the camera's queue."""

@@ -218,7 +218,7 @@ class VivaLink:
                 seen=str(error),
                 hint="look at its cable and power, at the option interface, and at the packet size",
             ) from error
-        self._stream = stream
+        self._stream, self._counts = stream, {}
 
     def stop(self) -> None:
         stream, self._stream = self._stream, None
@@ -243,6 +243,8 @@ class VivaLink:
         except self._no_frame as error:
             if "timeout" in str(error):
                 self._is_silent = True
+                with suppress(self._failure):
+                    self._count(stream)
                 return None
             raise
         self._is_silent = False
@@ -259,6 +261,10 @@ class VivaLink:
             )
         stamp_s = None if frame.ts_dev is None else frame.ts_dev / self._stamp_hz
         return Image(frame.to_numpy(), frame.block_id, stamp_s)
+
+    @property
+    def lost(self) -> int:
+        return self._counts.get("frames_incomplete", 0) + self._counts.get("frames_missed", 0)
 
     def is_there(self) -> bool:
         if self._is_silent and not self._is_gone:
@@ -281,9 +287,8 @@ class VivaLink:
         return {"stream": dict(self._counts)}
 
     def advice(self) -> str:
-        incomplete = self._counts.get("frames_incomplete", 0) + self._counts.get("frames_missed", 0)
-        if incomplete:
-            return f"{incomplete} frames lost packets: set packet_size_bytes with the card's MTU, or packet_delay_ns"
+        if self.lost:
+            return f"{self.lost} frames lost packets: set packet_size_bytes with the card's MTU, or packet_delay_ns"
         return "let the firewall pass UDP from the camera, and look at the option interface"
 
     def close(self) -> None:

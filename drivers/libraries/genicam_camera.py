@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol
 from numpy.typing import NDArray
 
 from drivers.acquire import AcquireLogic, RawFrame
-from drivers.errors import DeviceError, DeviceLost, DeviceProtocolError, DeviceTimeout, OptionError
+from drivers.errors import DeviceError, DeviceLost, DeviceProtocolError, DeviceTimeout, DroppedFrames, OptionError
 from drivers.libraries.genicam_features import Features, Limits, NodeMap, Value
 from drivers.libraries.genicam_names import ADJUSTABLE
 from drivers.libraries.pixel_formats import PixelFormat, pixel_format
@@ -116,6 +116,10 @@ class Link(Protocol):
 
     def next_image(self, kind: PixelFormat, timeout_s: float) -> Image | None:
         """The oldest complete image that was not handed out; None when none comes. Incomplete ones are passed over."""
+
+    @property
+    def lost(self) -> int:
+        """Images of this stream that came incomplete or not at all, as far as the transport counts them."""
 
     def is_there(self) -> bool:
         """Does the camera still answer, and to us? Something must really be sent."""
@@ -281,6 +285,7 @@ class GenicamAcquire(AcquireLogic):
         self._learn_limits()
         self.trigger = self._trigger_logic()
         self._begins_before_s = self._asked_s = 0.0
+        self._lost = 0
 
     def identify(self) -> Identity:
         return self._identity
@@ -323,6 +328,7 @@ class GenicamAcquire(AcquireLogic):
         self._clock.restart(period_s)
         self._asked_s = time.monotonic()
         self._link.start()
+        self._lost = 0
 
     def stop(self) -> None:
         self._link.stop()
@@ -334,10 +340,13 @@ class GenicamAcquire(AcquireLogic):
         if now_s > self._asked_s + _ASK_EVERY_S:
             self._asked_s = now_s
             self._check_presence()
+        before, self._lost = self._lost, self._link.lost
         if image is None:
+            self._check_loss(self._lost - before)
             return None
         if isinstance(self.trigger, (SoftwareTrigger, HardwareEdge)):
-            return RawFrame(image.pixels, self.trigger.begins_s, image.number)
+            # One that had come when the trigger was armed or given is of an earlier exposure, however late we look.
+            return RawFrame(image.pixels, min(self.trigger.begins_s, now_s), image.number)
         arrived_s = self._clock.arrived_s(image.stamp_s, called_s, now_s)
         return RawFrame(image.pixels, arrived_s - self._begins_before_s, image.number)
 
@@ -364,6 +373,24 @@ class GenicamAcquire(AcquireLogic):
             features.listen("")
             return HardwareEdge(lambda on: features.listen(options.trigger_line if on else ""))
         return FreeRunning()
+
+    def _check_loss(self, lost: int) -> None:
+        """Where the camera runs freely, the number of the next image shows a loss; one that was triggered has no next.
+
+        Raises
+        ------
+        DroppedFrames
+            When an exposure that the driver has triggered was lost on the way.
+        """
+        if lost > 0 and isinstance(self.trigger, SoftwareTrigger):
+            raise DroppedFrames(
+                "a triggered exposure was lost on the way",
+                device=self.name,
+                action="fetch",
+                expected="a complete image",
+                seen=f"{lost} with packets missing",
+                hint=self._link.advice(),
+            )
 
     def _check_presence(self) -> None:
         """Ask the camera whether it is still there, and ours: a library may wait for ever for images of one that left.

@@ -140,10 +140,11 @@ class SerialLine(Wire):
     def _resynchronise(self, deadline: float) -> None:
         quiet_from = time.monotonic()
         while time.monotonic() - quiet_from < QUIET_S:
-            if self._read():
+            talks = bool(self._read())
+            if talks:
                 quiet_from = time.monotonic()
             if time.monotonic() >= deadline:
-                raise Late("it talks without being asked, and does not stop")
+                raise Late("it talks without being asked, and does not stop" if talks else "")
 
     def _ask(self, question: str, deadline: float) -> str:
         said = self._send(question, deadline)
@@ -180,9 +181,10 @@ class SerialLine(Wire):
         return said.removeprefix(text.strip()).strip()
 
     def _line(self, deadline: float) -> str:
+        """An answer; one that is there when the time is over is not late, the program that looks for it is."""
         data = b""
         while not data.endswith(self._end):
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline and not self._waiting():
                 raise Late(_text(data))
             if len(data) > ANSWER_MAX:
                 raise Senseless(
@@ -197,6 +199,13 @@ class SerialLine(Wire):
         """One byte, or none when none has come for a moment."""
         try:
             return bytes(self._port.read(1))
+        except self._lost as error:
+            raise Gone(str(error)) from error
+
+    def _waiting(self) -> int:
+        """How many bytes have come that were not read yet, at least [B]."""
+        try:
+            return int(self._port.in_waiting)
         except self._lost as error:
             raise Gone(str(error)) from error
 

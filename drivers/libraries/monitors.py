@@ -148,9 +148,7 @@ def monitors(timeout_s: float = LISTING_S) -> tuple[Monitor, ...]:
     except FileNotFoundError:
         raise _no_session("the program xrandr is not installed", "apt-get install x11-xserver-utils") from None
     except subprocess.TimeoutExpired:
-        raise DeviceTimeout(
-            f"the X server did not answer within {timeout_s:g} s", device="monitors", action="list the monitors"
-        ) from None
+        raise _late(timeout_s, "list the monitors") from None
     if done.returncode:
         said = done.stderr.strip()
         raise _no_session(
@@ -186,13 +184,21 @@ def read_edid(data: bytes) -> Edid:
 
 
 def power_saving(timeout_s: float = LISTING_S) -> Problem | None:
-    """Whether the X server switches its monitors off after a while (DPMS): no program is told when it does."""
+    """Whether the X server switches its monitors off after a while (DPMS): no program is told when it does.
+
+    Raises
+    ------
+    DeviceTimeout
+        When the X server does not answer.
+    """
     try:
         done = subprocess.run(
             ["xset", "q"], capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL
         )
-    except (FileNotFoundError, subprocess.TimeoutExpired):
+    except FileNotFoundError:
         return None
+    except subprocess.TimeoutExpired:
+        raise _late(timeout_s, "ask for power saving") from None
     return parse_xset(done.stdout)
 
 
@@ -222,6 +228,10 @@ def _check_session() -> None:
 
 def _no_session(what: str, hint: str) -> NotConnected:
     return NotConnected(what, device="monitors", action="list the monitors", expected="an X session", hint=hint)
+
+
+def _late(timeout_s: float, action: str) -> DeviceTimeout:
+    return DeviceTimeout(f"the X server did not answer within {timeout_s:.3g} s", device="monitors", action=action)
 
 
 def _on(block: str) -> bool:

@@ -187,11 +187,12 @@ class VisaSession(Wire):
             raise Gone(str(error)) from error
 
     def _line(self, deadline: float) -> str:
-        """An answer off a stream, and no byte after it: none gets lost when the time is over, the deadline is kept."""
+        """An answer off a stream, and no byte after it: none gets lost when the time is over, the deadline is kept.
+
+        An answer that is there when the time is over is not late, the program that looks for it is.
+        """
         data = b""
         while not data.endswith(self._end):
-            if time.monotonic() >= deadline:
-                raise Late(_text(data))
             if len(data) > ANSWER_MAX:
                 raise Senseless(
                     "does not end its answer",
@@ -204,6 +205,8 @@ class VisaSession(Wire):
             except Late as late:
                 if self._is_hung_up():
                     raise Gone(f"the connection was closed after {_text(data)!r}") from late
+                if time.monotonic() >= deadline:
+                    raise Late(_text(data)) from late
         return _text(data.removesuffix(self._end))
 
     def _at_hand(self, data: bytes, until: float) -> int:
@@ -242,11 +245,13 @@ class VisaSession(Wire):
 
     def _discard(self, deadline: float) -> None:
         """Drop a greeting, or what an earlier program has asked for."""
-        while time.monotonic() < deadline:
+        while True:
             try:
                 self._read(1, min(deadline, time.monotonic() + SLICE_S))
             except Late:
                 return
+            if time.monotonic() >= deadline:
+                break
         raise ConnectionError("it talks without being asked, and does not stop")
 
     def _forget(self, deadline: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import mmap
+import os
 import queue
 import subprocess
 import sys
@@ -106,7 +107,8 @@ class Window:
     @property
     def alive(self) -> bool:
         """Whether the process runs."""
-        return self._process is not None and self._process.poll() is None
+        process = self._process
+        return process is not None and process.poll() is None
 
     def check_alive(self) -> None:
         """Raises `DeviceLost` where the process does not run, with what it said last."""
@@ -123,15 +125,14 @@ class Window:
             try:
                 process.wait(_CLOSING_S)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(_CLOSING_S)
+                _kill(process)
         self._said.close()
 
     def kill(self) -> None:
         """End the process at once: its window is gone then, whatever it was stuck in."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(_CLOSING_S)
+        process = self._process
+        if process is not None:
+            _kill(process)
 
     def _map(self, file: IO[bytes]) -> NDArray[np.uint8]:
         size = self._monitor.width * self._monitor.height * 3
@@ -141,7 +142,7 @@ class Window:
     def _start(self, file: str) -> subprocess.Popen[str]:
         places = {key: getattr(self._monitor, key) for key in ("name", "x", "y", "width", "height", "refresh_hz")}
         return subprocess.Popen(
-            [sys.executable, "-P", str(_PROGRAM), json.dumps({**places, "file": file})],
+            [sys.executable, "-P", str(_PROGRAM), json.dumps({**places, "file": file, "parent": os.getpid()})],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
@@ -172,7 +173,8 @@ class Window:
         self, what: str, timeout_s: float, frame: NDArray[np.uint8] | None, parts: dict[str, object]
     ) -> dict[str, Any]:
         until_s = time.monotonic() + timeout_s
-        if self._process is None:
+        process = self._process
+        if process is None or process.stdin is None:
             raise self._gone("the window is closed")
         if self._answered < self._sent:
             self._answer(self._sent, until_s)  # the window may read the frame until it has answered
@@ -180,10 +182,9 @@ class Window:
             self._frame[: frame.size] = frame.reshape(-1)
         self._sent += 1
         try:
-            assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps({"id": self._sent, "do": what, "with": parts}) + "\n")
-            self._process.stdin.flush()
-        except OSError:
+            process.stdin.write(json.dumps({"id": self._sent, "do": what, "with": parts}) + "\n")
+            process.stdin.flush()
+        except (OSError, ValueError):  # the latter where another thread has closed it meanwhile
             raise self._gone(self._ended()) from None
         return self._answer(self._sent, until_s)
 
@@ -247,3 +248,10 @@ class Window:
         return DeviceLost(
             f"{self._device} is lost: {what}", device=self._device, action=self._action, hint="open it again"
         )
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """End a process by force; one that hangs inside the operating system is not waited for."""
+    process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_CLOSING_S)

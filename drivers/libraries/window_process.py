@@ -25,7 +25,8 @@ LOOK_EVERY_S = 5.0
 """How often the gamma ramp and the monitor are looked at, with the frames that are shown [s]."""
 
 _PROBED_SWAPS = 12
-_LOOKS = 6
+_LOOK_S = 0.5
+_FULL_SCREEN_S = 10.0
 _GRACE_S = 2.0
 _EVENTS_S = 0.05
 _SOFTWARE = "llvmpipe", "softpipe", "swrast", "swr", "gdi generic"
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> None:
     commands: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     wake: list[Any] = []
     threading.Thread(target=_listen, args=(commands, wake), daemon=True).start()
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(setting["parent"],), daemon=True).start()
 
     def answer(number: int, **parts: object) -> None:
         answers.write(json.dumps({"id": number, **parts}) + "\n")
@@ -191,15 +192,17 @@ class Window:
             return screen.grab({"left": self._x, "top": self._y, "width": self._width, "height": self._height})
 
     def _as_shown(self, channels: int) -> bool:
-        """Whether a screenshot is what lies in the file; a compositor may need a moment for it."""
+        """Whether a screenshot is what lies in the file; a compositor may need a moment for it, a busy one a longer."""
         size = self._width * self._height * channels
         frame = self._frame[:size]
-        for again in range(_LOOKS):
-            time.sleep(self._period_s if again else 0.0)
+        until_s = time.monotonic() + _LOOK_S
+        while True:
             seen = self._screenshot().rgb
             if seen == frame if channels == 3 else all(seen[i::3] == frame for i in range(3)):
                 return True
-        return False
+            if time.monotonic() >= until_s:
+                return False
+            time.sleep(self._period_s)
 
     def _composited(self) -> bool:
         """Whether a compositor copies windows to the monitors: it owns ``_NET_WM_CM_Sn`` then (EWMH 1.5)."""
@@ -239,7 +242,7 @@ class Window:
         glfw.make_context_current(window)
         glfw.swap_interval(1)
         glfw.set_input_mode(window, glfw.CURSOR, glfw.CURSOR_HIDDEN)
-        until_s = time.monotonic() + 3.0  # a window manager makes it full-screen a moment later
+        until_s = time.monotonic() + _FULL_SCREEN_S  # a window manager makes it full-screen a moment later
         while glfw.get_framebuffer_size(window) != (self._width, self._height) and time.monotonic() < until_s:
             glfw.wait_events_timeout(_EVENTS_S)
         if glfw.get_framebuffer_size(window) != (self._width, self._height):

@@ -56,16 +56,15 @@ class Worker:
     def __init__(self, device: str) -> None:
         self._device = device
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._closed = False
+        self._closed, self._posting = False, threading.Lock()
         self._given_up: tuple[str, Job] | None = None
         threading.Thread(target=self._run, name=f"{device} (library)", daemon=True).start()
 
     @property
     def stuck(self) -> str:
         """What the library was asked for and has not come back from since; empty where it answers."""
-        if self._given_up is None or self._given_up[1].done.is_set():
-            return ""
-        return self._given_up[0]
+        given_up = self._given_up
+        return "" if given_up is None or given_up[1].done.is_set() else given_up[0]
 
     def post(self, do: Callable[[], Any]) -> Job:
         """Have a call made when its turn comes, and come back at once.
@@ -75,11 +74,12 @@ class Worker:
         DeviceLost
             When the worker is closed.
         """
-        if self._closed:
-            raise DeviceLost(f"{self._device} is closed", device=self._device, hint="open it again")
         job = Job(do)
-        self._jobs.put(job)
-        return job
+        with self._posting:  # a job behind the end would never be made, and whoever waits for it would wait in vain
+            if not self._closed:
+                self._jobs.put(job)
+                return job
+        raise DeviceLost(f"{self._device} is closed", device=self._device, hint="open it again")
 
     def call(self, action: str, do: Callable[[], T], timeout_s: float) -> T:
         """Have a call made and wait for what it returns, or raises.
@@ -110,9 +110,10 @@ class Worker:
 
     def close(self) -> None:
         """Make no more calls; one that hangs is left behind."""
-        if not self._closed:
-            self._closed = True
-            self._jobs.put(None)
+        with self._posting:
+            if not self._closed:
+                self._closed = True
+                self._jobs.put(None)
 
     def _outcome(self, action: str, job: Job, timeout_s: float) -> Any:
         """What a call returned, or raised; `DeviceTimeout` while it has not come back."""

@@ -15,7 +15,10 @@ The panel is opened by the first of its regions and closed by the last. Regions 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self, cast
 
@@ -23,7 +26,7 @@ import numpy as np
 
 from drivers import checks
 from drivers.backend import PANEL, Backend
-from drivers.errors import CapabilityError, DeviceLost, RoleError
+from drivers.errors import CapabilityError, DeviceLost, DeviceTimeout, RoleError
 from drivers.options import Checked, option
 from drivers.protocols import (
     DeviceFacts,
@@ -70,6 +73,9 @@ class RegionOptions(Checked):
 class SplitPanel:
     """A panel that several regions write to: it remembers what each has, and shows the whole.
 
+    One region at a time, whatever thread each is used from: of two that are shown at once the second would be put next
+    to what the first one had before, and take the first one's picture off the panel again.
+
     Parameters
     ----------
     panel
@@ -80,6 +86,7 @@ class SplitPanel:
         self.panel = panel
         self._frame = np.zeros(panel.shape, np.uint8 if panel.levels <= 256 else np.uint16)
         self._taken: dict[Roi, str] = {}
+        self._turn = threading.Lock()
 
     def take(self, name: str, rectangle: Roi) -> None:
         """Give a rectangle to the region called ``name``.
@@ -103,20 +110,40 @@ class SplitPanel:
 
     def show(self, rectangle: Roi, levels: Levels, timeout_s: float) -> ShowReceipt:
         """Show ``levels`` on a rectangle and what is there already everywhere else."""
-        whole = self._with(rectangle, levels)
-        receipt = self.panel.show(whole, timeout_s)
-        self._frame = whole
-        return receipt
+        with self._alone(rectangle, timeout_s) as left_s:
+            whole = self._with(rectangle, levels)
+            receipt = self.panel.show(whole, left_s)
+            self._frame = whole
+            return receipt
 
     def show_sequence(
         self, rectangle: Roi, levels: Sequence[Levels], frames_each: int, timeout_s: float
     ) -> ShowReceipt:
         """Play a list on a rectangle while the rest of the panel stays."""
         assert can(self.panel, SequencePanel)
-        frames = [self._with(rectangle, pattern) for pattern in levels]
-        receipt = self.panel.show_sequence(frames, frames_each, timeout_s)
-        self._frame = frames[-1]
-        return receipt
+        with self._alone(rectangle, timeout_s) as left_s:
+            frames = [self._with(rectangle, pattern) for pattern in levels]
+            receipt = self.panel.show_sequence(frames, frames_each, left_s)
+            self._frame = frames[-1]
+            return receipt
+
+    @contextmanager
+    def _alone(self, rectangle: Roi, timeout_s: float) -> Iterator[float]:
+        """Until the block ends no other region shows anything; yields what is left of the time [s]."""
+        until_s = time.monotonic() + timeout_s
+        if not self._turn.acquire(timeout=timeout_s):
+            raise DeviceTimeout(
+                "the panel is busy with its other region",
+                device=self._taken.get(rectangle, ""),
+                action="show a frame",
+                expected=f"a turn within {timeout_s:g} s",
+                seen="another frame, which is not shown yet",
+                hint="is the panel connected and switched on? If so, close its regions and open them again",
+            )
+        try:
+            yield max(until_s - time.monotonic(), 0.0)
+        finally:
+            self._turn.release()
 
     def _with(self, rectangle: Roi, levels: Levels) -> Levels:
         whole = self._frame.copy()

@@ -48,7 +48,7 @@ from numpy.typing import NDArray
 
 from drivers import checks
 from drivers.backend import PANEL, Backend, Family, Found, Proof
-from drivers.errors import CapabilityError, DeviceError, DeviceLost, DeviceProtocolError, DeviceTimeout, NotConnected
+from drivers.errors import CapabilityError, DeviceLost, DeviceProtocolError, DeviceTimeout, NotConnected
 from drivers.libraries import readback
 from drivers.libraries.monitors import Monitor, Problem, monitor, monitors, power_saving
 from drivers.libraries.window import Window
@@ -86,7 +86,7 @@ class ScreenOptions(Checked):
     self_test
         Show a pattern at opening and read it back, and look every few seconds whether the last frame is still seen.
     open_timeout_s
-        In which the window must be there [s].
+        For each step of opening: the monitor is found, the window is there, the self-test is done [s].
     """
 
     monitor: str
@@ -129,8 +129,9 @@ class Screen:
         self.name, self._options = name, options
         self._window: Window | None = None
         self._frame_id = 0
-        self._monitor = one = monitor(options.monitor)
-        self._refuse(_unfit(one, options))
+        until_s = time.monotonic() + options.open_timeout_s
+        self._monitor = one = monitor(options.monitor, options.open_timeout_s)
+        self._refuse(_unfit(one, options, until_s))
         self.shape = one.height, one.width
         self.levels, self.refresh_hz = 2 ** _BITS[options.packing], one.refresh_hz
         self._lock = _only_user(name, one.name)
@@ -226,8 +227,8 @@ class Screen:
             When the monitor's settings have changed so that it could not be opened now.
         """
         window, until_s = self._live(), time.monotonic() + timeout_s
-        self._refuse(_unfit(monitor(self._monitor.name, timeout_s), self._options))
-        self._check(window.ask_facts(timeout_s))
+        self._refuse(_unfit(monitor(self._monitor.name, timeout_s), self._options, until_s))
+        self._check(window.ask_facts(_left_s(until_s)))
         shown = readback.patterns(self.shape)
         try:
             seen = [_settled(window, picture, until_s) for picture in shown]
@@ -300,24 +301,25 @@ def pack(levels: Levels, packing: str) -> NDArray[np.uint8]:
 def _settled(window: Window, picture: NDArray[np.uint8], until_s: float) -> NDArray[np.uint8]:
     """Show a picture; what is seen then. A compositor may take some refreshes, so look again for a while."""
 
-    def left_s() -> float:
-        return max(0.0, until_s - time.monotonic())
-
-    window.show(picture, left_s())
-    seen = window.grab(left_s())
+    window.show(picture, _left_s(until_s))
+    seen = window.grab(_left_s(until_s))
     enough_s = time.monotonic() + _READ_S
     while not np.array_equal(seen, picture) and time.monotonic() < enough_s:
         time.sleep(_AGAIN_S)
-        seen = window.grab(left_s())
+        seen = window.grab(_left_s(until_s))
     return seen
 
 
-def _unfit(one: Monitor, options: ScreenOptions) -> Problem | None:
-    """The first reason for which a monitor cannot be used with these options."""
+def _left_s(until_s: float) -> float:
+    return max(0.0, until_s - time.monotonic())
+
+
+def _unfit(one: Monitor, options: ScreenOptions, until_s: float) -> Problem | None:
+    """The first reason for which a monitor cannot be used with these options, asked for until then [s]."""
     if not _is_asked_for(one, options):
         asked = " ".join(filter(None, (options.model, options.serial)))
         seen = " ".join(filter(None, (one.edid.model, one.edid.serial))) or "a panel that does not say what it is"
-        there = [other.name for other in monitors() if _is_asked_for(other, options)]
+        there = [other.name for other in monitors(_left_s(until_s)) if _is_asked_for(other, options)]
         return Problem(
             f"it is {seen}, not {asked}",
             f'that one hangs on {there[0]} now: monitor = "{there[0]}"' if there else "labctl devices probe names them",
@@ -334,7 +336,7 @@ def _unfit(one: Monitor, options: ScreenOptions) -> Problem | None:
             "it is the primary monitor, where the desktop shows its messages",
             "make another monitor the primary one (xrandr --output OTHER --primary), or set allow_primary = true",
         )
-    return power_saving()
+    return power_saving(_left_s(until_s))
 
 
 def _is_asked_for(one: Monitor, options: ScreenOptions) -> bool:
@@ -371,8 +373,8 @@ def _describe(options: ScreenOptions, context: OpenContext) -> DeviceFacts:
 
 def _discover() -> list[Found]:
     try:
-        found = monitors(3.0)
-    except DeviceError:
+        found = monitors()
+    except NotConnected:  # no session; a server that does not answer in time is another matter, and said
         return []
     return [_found(one) for one in found]
 

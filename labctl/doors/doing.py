@@ -6,10 +6,8 @@ import queue
 import threading
 from collections.abc import Callable
 
-from drivers.errors import DeviceTimeout
+from drivers.errors import DeviceLost, DeviceTimeout
 from groundwork.errors import CodedError
-
-END_WAIT_S = 2.0
 
 
 class Doing:
@@ -107,6 +105,7 @@ class Hand:
     def __init__(self, device: str) -> None:
         self.device = device
         self._late: tuple[Doing, threading.Event] | None = None
+        self._is_over, self._asking = False, threading.Lock()
         self._asked: queue.SimpleQueue[tuple[Doing, Callable[[], None], float] | None] = queue.SimpleQueue()
         self._given: queue.SimpleQueue[tuple[Doing, Callable[[], None], threading.Event] | None] = queue.SimpleQueue()
         # daemons: a native call that never comes back must not keep the program from its end
@@ -117,25 +116,38 @@ class Hand:
     @property
     def hangs(self) -> bool:
         """Whether a call has not come back in time, nor since: nothing else can be asked of the device."""
-        return self._late is not None and not self._late[1].is_set()
+        late = self._late  # which the thread that watches may take away meanwhile
+        return late is not None and not late[1].is_set()
 
     def do(self, what: str, call: Callable[[], None], limit_s: float) -> Doing:
-        """Have ``call`` made; it fails with `DeviceTimeout` where that takes longer than ``limit_s`` [s]."""
+        """Have ``call`` made; it fails with `DeviceTimeout` where that takes longer than ``limit_s`` [s].
+
+        After `end` it fails with `DeviceLost`, so that nobody waits for what is never done.
+        """
         doing = Doing(f"{self.device}: {what}")
-        self._asked.put((doing, call, limit_s))
+        with self._asking:
+            if not self._is_over:
+                self._asked.put((doing, call, limit_s))
+                return doing
+        doing.end(DeviceLost("the bench is closed", device=self.device, action=what, hint="open it again"))
         return doing
 
     def end(self) -> None:
-        """No more is asked."""
-        self._asked.put(None)
-        for thread in self._threads if not self.hangs else ():
-            thread.join(END_WAIT_S)
+        """No more is asked; comes back when what was asked before has been done, or given up by its limit."""
+        with self._asking:
+            self._is_over = True
+            self._asked.put(None)
+        watch, work = self._threads
+        watch.join()
+        if not self.hangs:
+            work.join()
 
     def _watch(self) -> None:
         while (asked := self._asked.get()) is not None:
             doing, call, limit_s = asked
-            if self._late is not None and self.hangs:
-                doing.end(self._hung(doing.what, f"it has not come back from {self._late[0].what!r}"))
+            late = self._late
+            if late is not None and self.hangs:
+                doing.end(self._hung(doing.what, f"it has not come back from {late[0].what!r}"))
                 continue
             came_back, self._late = threading.Event(), None
             self._given.put((doing, call, came_back))

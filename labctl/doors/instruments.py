@@ -134,7 +134,7 @@ class Light(_Named):
 
     def stop(self, success: bool = True) -> None:
         """Off; the run engine calls it for all that was set, at the end of every plan."""
-        self._hands.switch(False).wait(self._hands.limit_s + 1)
+        self._hands.switch(False).wait()
 
     def read(self) -> Readings:
         """Whether it is on."""

@@ -1,12 +1,14 @@
 """When an image of a GenICam camera arrived, whatever the host was busy with: never later than it did."""
 
+import math
 import time
 
 import numpy as np
 import pytest
 
-from drivers import CapabilityError, OpenContext, OptionError, check_options, describe
-from drivers.libraries.genicam_camera import ArrivalClock
+from drivers import CapabilityError, DroppedFrames, OpenContext, OptionError, check_options, describe
+from drivers.libraries.genicam_camera import ArrivalClock, GenicamAcquire, Image
+from drivers.triggers import FreeRunning, HardwareEdge, SoftwareTrigger
 
 PERIOD_S = 0.01
 
@@ -48,6 +50,51 @@ def test_images_in_the_queue_when_the_stream_begins_are_no_newer_than_that():
     clock.restart(PERIOD_S)
     after_s = time.monotonic()
     assert before_s <= clock.arrived_s(None, after_s + 5, after_s + 5) <= after_s
+
+
+def test_image_that_had_come_when_the_trigger_was_armed_is_of_an_earlier_exposure():
+    """The camera is asked whether it is there in between, which may take a second, and the next list is armed then."""
+    trigger = HardwareEdge(lambda on: None)
+
+    class Link:
+        lost = 0
+
+        def next_image(self, kind, timeout_s):
+            return Image(np.zeros((1, 1), np.uint16), 7, None)
+
+        def is_there(self):
+            trigger.arm(1)
+            return True
+
+    acquire = object.__new__(GenicamAcquire)
+    acquire.name, acquire.format, acquire.trigger = "camera", None, trigger
+    acquire._link, acquire._asked_s, acquire._lost = Link(), -math.inf, 0
+    late = acquire.next_frame(1.0)
+    assert late.begins_s < trigger.begins_s
+    assert acquire.next_frame(1.0).begins_s == trigger.begins_s
+
+
+@pytest.mark.parametrize("free", [True, False])
+def test_triggered_exposure_that_the_network_lost_is_told_at_once_and_is_no_matter_of_one_that_runs_freely(free):
+    class Link:
+        lost = 0
+
+        def next_image(self, kind, timeout_s):
+            self.lost += 1
+
+        def advice(self):
+            return "a larger packet size"
+
+    acquire = object.__new__(GenicamAcquire)
+    acquire.name, acquire.format = "camera", None
+    acquire.trigger = FreeRunning() if free else SoftwareTrigger(lambda: None)
+    acquire._link, acquire._asked_s, acquire._lost = Link(), math.inf, 0
+    if free:
+        assert acquire.next_frame(1.0) is None
+    else:
+        with pytest.raises(DroppedFrames, match="lost on the way") as lost:
+            acquire.next_frame(1.0)
+        assert lost.value.hint == "a larger packet size"
 
 
 BACKENDS = "genicam.gentl", "genicam.gige", "genicam.usb3"

@@ -1,9 +1,11 @@
 """Two regions of one panel are two modulators, and the panel shows both."""
 
+import threading
+
 import numpy as np
 import pytest
 
-from drivers import CapabilityError, OpenContext, RoleError, SequencePanel, can, open_device
+from drivers import CapabilityError, DeviceTimeout, OpenContext, RoleError, SequencePanel, can, open_device
 from drivers.modulators import Region
 from drivers.modulators.region import SplitPanel
 from drivers.protocols import Roi
@@ -36,6 +38,34 @@ def test_each_region_leaves_the_other_as_it_is(context):
         left.blank()
         assert np.all(whole(left)[:, :64] == 0)
         assert np.all(whole(left)[:, 64:] == 9)
+
+
+def test_regions_that_are_shown_at_once_from_two_threads_both_stay_on_the_panel(context):
+    with region(context, 0) as left, region(context, 64) as right:
+        panel = left._split.panel
+        show, entered, others = panel.show, threading.Event(), []
+
+        def show_slowly(levels, timeout_s):
+            """The first frame takes so long that the other region's comes in between, where nothing keeps it out."""
+            panel.show = lambda *rest: entered.set() or show(*rest)
+            others.append(threading.Thread(target=right.show, args=(np.full((96, 64), 9, np.uint8), 60.0)))
+            others[0].start()
+            entered.wait(0.3)
+            return show(levels, timeout_s)
+
+        panel.show = show_slowly
+        left.show(np.full((96, 64), 7, np.uint8))
+        others[0].join()
+        assert np.all(whole(left)[:, :64] == 7)
+        assert np.all(whole(left)[:, 64:] == 9)
+
+
+def test_region_whose_panel_is_busy_with_the_other_is_told_so_in_time(context):
+    with region(context, 0) as left, region(context, 64) as right:
+        with left._split._turn, pytest.raises(DeviceTimeout, match="busy with its other region") as late:
+            right.show(np.full((96, 64), 9, np.uint8), timeout_s=0.05)
+        assert late.value.device == right.name
+        assert not whole(left).any()
 
 
 def test_each_region_counts_its_own_frames(context):

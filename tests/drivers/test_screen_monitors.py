@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from processes import LIMIT_S
 
 from drivers.errors import DeviceTimeout, NotConnected
-from drivers.libraries.monitors import Edid, monitor, monitors, parse_xrandr, parse_xset, read_edid
+from drivers.libraries.monitors import Edid, monitor, monitors, parse_xrandr, parse_xset, power_saving, read_edid
 from drivers.libraries.xserver import make_edid
+from drivers.modulators.screen import SCREEN
 
 EDID = make_edid("HOL", "HE PLUTO-2.1", 60, (1920, 1080))
 
@@ -179,22 +181,40 @@ def test_other_systems_are_refused_with_what_to_do(monkeypatch, platform):
 
 
 @pytest.mark.parametrize(
-    ("script", "error", "words"),
+    ("script", "timeout_s", "error", "words"),
     [
-        ("sleep 30", DeviceTimeout, "did not answer"),
-        ("echo Can\\'t open display :77 >&2; exit 1", NotConnected, "open display :77"),
+        ("exec sleep 300", 0.5, DeviceTimeout, "did not answer"),
+        ("echo Can\\'t open display :77 >&2; exit 1", LIMIT_S, NotConnected, "open display :77"),
     ],
 )
-def test_server_that_does_not_answer_is_an_error_in_time(monkeypatch, tmp_path, script, error, words):
-    program = tmp_path / "xrandr"
+def test_server_that_does_not_answer_is_an_error_in_time(monkeypatch, tmp_path, script, timeout_s, error, words):
+    _answers(monkeypatch, tmp_path, "xrandr", script)
+    with pytest.raises(error, match=words):
+        monitors(timeout_s)
+
+
+def test_power_saving_of_a_server_that_does_not_answer_is_not_taken_for_none(monkeypatch, tmp_path):
+    _answers(monkeypatch, tmp_path, "xset", "exec sleep 300")
+    with pytest.raises(DeviceTimeout, match="did not answer"):
+        power_saving(timeout_s=0.5)
+
+
+def test_search_says_that_the_server_does_not_answer_rather_than_find_nothing(monkeypatch, tmp_path):
+    _answers(monkeypatch, tmp_path, "xrandr", "exec sleep 300")
+    monkeypatch.setattr("drivers.libraries.monitors.monitors.__defaults__", (0.5,))
+    with pytest.raises(DeviceTimeout, match="did not answer"):
+        SCREEN.discover()
+
+
+def _answers(monkeypatch, tmp_path, name, script):
+    """A program of this name, first on the path."""
+    program = tmp_path / name
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setenv("DISPLAY", ":77")
     monkeypatch.setenv("XDG_SESSION_TYPE", "x11")
-    with pytest.raises(error, match=words):
-        monitors(timeout_s=2.0)
 
 
 def test_xrandr_that_is_not_installed_is_named(monkeypatch, tmp_path):

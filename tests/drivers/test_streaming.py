@@ -344,23 +344,21 @@ def test_saturated_pixels_are_counted(dtype):
         assert camera.fetch(5.0).saturated_fraction.tolist() == [1 / 32, 1 / 32]
 
 
-def test_camera_without_a_clock_wastes_frames_rather_than_deliver_an_old_one():
-    latency_s = 1.0  # longer than a busy machine keeps the reading thread waiting
+def test_camera_without_a_clock_wastes_frames_rather_than_deliver_an_old_one(monkeypatch):
+    clock, latency_s = Clock(), 1.0  # longer than the camera's buffer keeps a frame
+    monkeypatch.setattr("drivers.acquire.time.monotonic", clock)
 
-    class Arriving(FreeRunningFake):
-        def now_s(self):
-            return time.monotonic()
-
+    class Arriving(Polled):
         def next_frame(self, timeout_s):
             raw = super().next_frame(timeout_s)
             return None if raw is None else stamped_on_arrival(raw.pixels, self.exposure_s, latency_s)
 
-    scene = Scene(time.monotonic)
-    with StreamingCamera("camera", Arriving(scene), MonoPixels(12, shift=0)) as camera:
+    scene = Scene(clock)
+    with StreamingCamera("camera", Arriving(scene, clock, clock.sleep), MonoPixels(12, shift=0)) as camera:
         for level in (1000, 2000):
             scene.show(level)
             camera.arm(1)
-            block = camera.fetch(60.0)
+            block = camera.fetch(5.0)
             assert np.all(block.frames == level)
             assert block.device_sequence[0] == -1
 
@@ -586,6 +584,23 @@ def test_first_triggered_frame_that_is_lost_is_triggered_again():
         assert acquire.count == 2
 
 
+def test_first_triggered_frame_that_the_driver_says_is_lost_is_triggered_again():
+    acquire = Triggered()
+    take, seen = acquire.next_frame, []
+
+    def next_frame(timeout_s):
+        raw = take(timeout_s)
+        if raw is not None:
+            seen.append(raw)
+            if len(seen) == 1:
+                raise DroppedFrames("a triggered exposure was lost on the way", device="camera")
+        return raw
+
+    acquire.next_frame = next_frame
+    with TriggeredStreamingCamera("camera", acquire, MonoPixels(12, shift=0), acquire.trigger, 60.0):
+        assert len(seen) == 2
+
+
 def test_waiting_for_frames_does_not_keep_a_processor_busy():
     """Also when frames have come before the waiting thread looks: a busy one would slow down the one that reads."""
     with StreamingCamera("camera", FreeRunningFake(), MonoPixels(12)) as camera:
@@ -596,3 +611,90 @@ def test_waiting_for_frames_does_not_keep_a_processor_busy():
         camera.fetch(30.0)
         busy_s, took_s = time.thread_time() - busy_s, time.monotonic() - began_s
     assert busy_s < 0.2 * took_s
+
+
+class Hanging(FreeRunningFake):
+    """A camera whose library does not come back for a while; it notes who was in it when it was closed."""
+
+    def __init__(self):
+        super().__init__()
+        self.hangs, self.inside, self.comes_back = False, threading.Event(), threading.Event()
+        self.readers, self.log = set(), []
+
+    def next_frame(self, timeout_s):
+        if self.hangs:
+            self.inside.set()
+            self.comes_back.wait(60.0)
+            self.log.append("came back")
+        self.readers.add(threading.get_ident())
+        return super().next_frame(timeout_s)
+
+    def stop(self):
+        self.log.append("stop")
+        super().stop()
+
+    def close(self):
+        self.log.append("close")
+        super().close()
+
+
+def test_library_that_hangs_is_not_closed_under_its_thread_but_by_it():
+    fake = Hanging()
+    camera = StreamingCamera("camera", fake, MonoPixels(12))
+    reader = camera._thread
+    camera._halt = lambda timeout_s: StreamingCamera._halt(camera, 0.05)  # instead of the five seconds
+    fake.hangs = True
+    assert fake.inside.wait(60.0)
+    with pytest.raises(DeviceTimeout, match="does not end"):
+        camera.close()
+    with pytest.raises(DeviceLost, match="closed"):
+        camera.arm(1)
+    assert fake.log == []
+    fake.hangs = False
+    fake.comes_back.set()
+    reader.join(60.0)
+    assert fake.log == ["came back", "stop", "close"]
+
+
+def test_camera_whose_library_is_busy_is_stopped_and_waited_for_by_the_next_arm():
+    class Busy(Triggered):
+        asks, may_answer = threading.Event(), threading.Event()
+        is_busy = False
+
+        def next_frame(self, timeout_s):
+            if self.is_busy:
+                self.asks.set()
+                self.may_answer.wait(60.0)
+            return super().next_frame(timeout_s)
+
+    acquire = Busy()
+    with TriggeredStreamingCamera("camera", acquire, MonoPixels(12, shift=0), acquire.trigger, 60.0) as camera:
+        camera.arm(1)
+        acquire.is_busy = True
+        assert acquire.asks.wait(60.0)
+        camera.stop(0.05)
+        assert camera._ending
+        acquire.is_busy = False
+        acquire.may_answer.set()
+        camera.arm(1)
+        assert len(camera.fetch(60.0).frames) == 1
+
+
+def test_stream_that_did_not_end_is_ended_before_another_is_started():
+    fake = Hanging()
+    with StreamingCamera("camera", fake, MonoPixels(12)) as camera:
+        fake.hangs = True
+        assert fake.inside.wait(60.0)
+        with pytest.raises(DeviceTimeout, match="does not end"):
+            camera._halt(0.05)
+        assert (fake.starts, fake.log) == (1, [])
+        fake.hangs = False
+        fake.readers.clear()
+        fake.comes_back.set()
+        camera.arm(3)
+        assert len(camera.fetch(60.0).frames) == 3
+        assert (fake.starts, fake.log) == (2, ["came back", "stop"])
+        fake.readers.clear()
+        camera.arm(3)
+        camera.fetch(60.0)
+        assert len(fake.readers) == 1

@@ -13,7 +13,7 @@ from processes import wait_for
 from drivers import DeviceLost, DeviceTimeout
 from drivers.libraries.addresses import without_password
 from drivers.libraries.drain import Drain
-from drivers.libraries.worker import Worker
+from drivers.libraries.worker import Job, Worker
 
 
 @pytest.fixture
@@ -57,6 +57,26 @@ def test_the_last_call_is_made_even_where_the_caller_has_given_up(worker: Worker
         worker.post(lambda: None)
     hangs.set()
     assert released.wait(5.0)
+
+
+def test_a_call_that_is_posted_while_another_thread_closes_is_made_or_refused(worker: Worker) -> None:
+    """Closing comes between the look whether the worker is closed and the posting, where nothing keeps it out."""
+    put, closing = worker._jobs.put, threading.Thread(target=worker.close)
+
+    class Jobs:
+        get = staticmethod(worker._jobs.get)
+
+        def put(self, job: Job | None) -> None:
+            if job is not None:
+                closing.start()
+                closing.join(0.1)
+            put(job)
+
+    worker._jobs = Jobs()  # type: ignore[assignment]
+    assert worker.call("look", lambda: "seen", 60.0) == "seen"
+    closing.join(60.0)
+    with pytest.raises(DeviceLost):
+        worker.post(lambda: None)
 
 
 def test_a_drain_keeps_the_last_frames_and_their_numbers(worker: Worker) -> None:

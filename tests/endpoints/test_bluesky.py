@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import LIMIT_S, wait_for
 
 import labctl
 from drivers.errors import DeviceError, DeviceTimeout
@@ -214,7 +215,7 @@ def test_light_is_off_after_an_abort(lab: Lab) -> None:
             lab.run(pausing())
         assert lab.light[-1] == "on"
         lab.engine.abort("somebody comes in")
-        bench.light.set(False).wait(5)  # what the run engine asked for before is done by then
+        bench.light.set(False).wait(LIMIT_S)  # what the run engine asked for before is done by then
         assert lab.light[-2:] == ["on", "off"]
     assert lab.exit_status == "abort"
 
@@ -226,8 +227,12 @@ def test_block_that_is_aborted_gives_what_it_has_read(lab: Lab) -> None:
     with labctl.as_bluesky(lab.station()) as bench:
         bench.block.prepare([(f"level={i % 256}", None) for i in range(50_000)])
 
+        def pause_when_frames_are_read() -> None:
+            wait_for(lambda: len(bench.block._events) > 3)
+            lab.engine.request_pause()
+
         def flying() -> Any:
-            threading.Timer(0.3, lab.engine.request_pause).start()
+            threading.Thread(target=pause_when_frames_are_read).start()
             yield from fly([bench.block])
 
         with pytest.raises(RunEngineInterrupted):
@@ -262,7 +267,7 @@ def test_staged_block_stops_with_the_plan_that_fails(lab: Lab) -> None:
 def test_leaving_the_bench_ends_a_block_that_is_under_way(lab: Lab) -> None:
     with labctl.as_bluesky(lab.station()) as bench:
         bench.block.prepare([(f"level={i % 256}", None) for i in range(50_000)])
-        bench.block.kickoff().wait(5)
+        bench.block.kickoff().wait(LIMIT_S)
         assert lab.light[-1] == "on"
     assert lab.light[-1] == "off"
     assert bench.block.complete().success
@@ -273,14 +278,14 @@ def test_camera_that_hangs_fails_the_plan_in_time_and_the_bench_is_marked(lab: L
     from bluesky.plans import count
     from bluesky.utils import FailedStatus
 
-    loaded = lab.station('mock.faults=["hang@6:20"]')
+    loaded = lab.station('mock.faults=["hang@6:120"]')
     stack = ExitStack()
-    bench = stack.enter_context(labctl.as_bluesky(loaded, limit_s=0.5))
+    bench = stack.enter_context(labctl.as_bluesky(loaded, limit_s=3.0))
     with pytest.raises(FailedStatus) as caught:
         lab.run(count([bench.camera], 20))
     assert isinstance(caught.value.__cause__, DeviceTimeout)
     assert "camera: read a frame: E-DEV-003" in repr(caught.value.args[0])
-    bench.light.set(False).wait(5)
+    bench.light.set(False).wait(LIMIT_S)
     assert lab.light[-2:] == ["on", "off"]
     assert lab.exit_status == "fail"
     with pytest.raises(DeviceError, match="safe state") as left:
@@ -323,7 +328,7 @@ def test_light_goes_off_when_an_interlock_opens(lab: Lab) -> None:
         with pytest.raises(FailedStatus) as caught:
             lab.run(count([bench.camera], 50))
         assert isinstance(caught.value.__cause__, InterlockOpen)
-        bench.light.set(False).wait(5)
+        bench.light.set(False).wait(LIMIT_S)
         assert lab.light[-2:] == ["on", "off"]
     assert 0 < len(lab.data()) < 50
 
@@ -339,9 +344,9 @@ def test_interlock_that_hangs_forbids_light_and_is_named(lab: Lab, monkeypatch: 
     from bluesky.utils import FailedStatus
 
     stack, gate = ExitStack(), threading.Event()
-    bench = stack.enter_context(labctl.as_bluesky(lab.station(more=DOOR), limit_s=0.3))
+    bench = stack.enter_context(labctl.as_bluesky(lab.station(more=DOOR), limit_s=2.0))
     before = list(lab.light)
-    monkeypatch.setattr("mock_hardware.slow.MockInterlock.check", lambda self, timeout_s=2.0: gate.wait(30))
+    monkeypatch.setattr("mock_hardware.slow.MockInterlock.check", lambda self, timeout_s=2.0: gate.wait(LIMIT_S))
     with pytest.raises(FailedStatus) as caught:
         lab.run(count([bench.camera]))
     assert isinstance(caught.value.__cause__, DeviceTimeout)
@@ -383,7 +388,7 @@ def test_what_cannot_be_set_is_refused_before_anything_moves(lab: Lab, device: s
 
 def _leave_in_the_middle(lab: Lab, loaded: LoadedStation) -> None:
     with labctl.as_bluesky(loaded) as bench:
-        bench.light.set(True).wait(5)
+        bench.light.set(True).wait(LIMIT_S)
         assert lab.light[-1] == "on"
         raise ZeroDivisionError
 

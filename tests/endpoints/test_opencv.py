@@ -43,15 +43,17 @@ class TestStream(CameraContract):
     def now_s(self, camera: Any) -> float:
         return time.monotonic()
 
-    def open(self) -> Any:
-        return camera(url=self.server.url, exposure_s=0.01, channel="gray", latency_s=0.1)
+    def open(self, latency_s: float = 0.1) -> Any:
+        return camera(url=self.server.url, exposure_s=0.01, channel="gray", latency_s=latency_s)
 
-    def test_frames_were_made_after_arm(self, device: Any) -> None:
-        for _ in range(5):
-            made = len(self.server.made_at_s)
-            device.arm(1)
-            number = int(device.fetch(5.0).frames[0, 0, 0])
-            assert (number - made) % 256 < 128
+    def test_frames_were_made_after_arm(self) -> None:
+        with self.open(latency_s=2.0) as device:  # longer than a busy machine keeps a frame on its way
+            for _ in range(3):
+                made = len(self.server.made_at_s)
+                device.arm(1)
+                shown = int(device.fetch(LIMIT_S).frames[0, 0, 0])  # the last eight bits of its number
+                by_now = len(self.server.made_at_s)
+                assert by_now - (by_now - shown) % 256 >= made
 
     def test_every_frame_comes_once_and_in_order(self, device: Any) -> None:
         device.arm(20)
@@ -61,13 +63,18 @@ class TestStream(CameraContract):
 
     def test_a_stalled_stream_times_out_and_goes_on(self, device: Any) -> None:
         self.server.stalled.set()
-        device.arm(2, skip=30)
         began_s = time.monotonic()
+
+        def fetch_those_on_their_way() -> None:
+            for _ in range(1000):
+                device.arm(1)
+                device.fetch(0.5)
+
         with pytest.raises(DeviceTimeout):
-            device.fetch(0.5)
+            fetch_those_on_their_way()
         assert time.monotonic() - began_s < LIMIT_S
         self.server.stalled.clear()
-        assert len(device.fetch(20.0).frames) == 2
+        assert len(device.fetch(LIMIT_S).frames) == 1
 
     def test_a_stalled_stream_can_be_closed(self) -> None:
         device = self.open()

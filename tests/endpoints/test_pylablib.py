@@ -7,16 +7,18 @@ pylablib's code, which all its cameras share; only the sensor is ours.
 import collections
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
-from processes import LIMIT_S
+from processes import LIMIT_S, wait_for
 
 from drivers import (
     CapabilityError,
     DeviceLost,
     DeviceProtocolError,
+    DroppedFrames,
     NotConnected,
     OpenContext,
     OptionError,
@@ -134,7 +136,7 @@ def opened(**options):
 
 
 class TestPylablib(CameraContract):
-    period_tolerance_rel = 20.0  # stamped by the host, which is busy
+    period_tolerance_rel = 100.0  # stamped by the host, which is busy
 
     def open(self):
         return opened()
@@ -152,12 +154,18 @@ def test_library_is_imported_only_when_a_camera_is_opened():
 def test_frames_that_pylablib_writes_over_are_dropped_and_counted():
     with opened(buffers=5) as camera:
         camera.roi = SMALL
+        acquire, reads = camera._acquire_or_gone, []
+        read = acquire._read
+
+        def read_late():
+            reads.append(1)
+            if len(reads) == 8:  # of at most five frames each, so that some of the sixty are still to come
+                time.sleep(0.2)
+            read()
+
         camera.arm(60)
-        time.sleep(0.15)
-        acquire = camera._acquire_or_gone
-        with acquire._lock:
-            time.sleep(0.2)  # nobody reads meanwhile
-        block = camera.fetch(20.0)
+        acquire._read = read_late
+        block = camera.fetch(LIMIT_S)
         assert block.dropped > 0
         assert block.sequence[-1] - block.sequence[0] == 59 + block.dropped
         assert camera.snapshot()["skipped_frames"] >= block.dropped
@@ -184,6 +192,46 @@ def test_cable_that_is_pulled_while_frames_are_fetched_is_told_in_time(camera_cl
     with opened() as again:
         again.arm(2)
         assert len(again.fetch(10.0).frames) == 2
+
+
+def test_transfer_that_failed_is_lost_frames_and_no_lost_camera(monkeypatch, camera_class):
+    with opened() as camera:
+        camera.arm(3)
+        camera.fetch(LIMIT_S)
+
+        def fail(self, *args, **kwargs):
+            raise self.FrameTransferError("buffer overflow while waiting for a new frame")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(camera_class, "wait_for_frame", fail)
+            camera.arm(3)
+            with pytest.raises(DroppedFrames, match="buffer overflow"):
+                camera.fetch(LIMIT_S)
+        camera.arm(3)
+        assert len(camera.fetch(LIMIT_S).frames) == 3
+
+
+def test_setting_is_read_between_two_waits_for_a_frame():
+    """The thread that takes frames lets go of the library for an instant; whoever waits gets it then, not by chance."""
+    with opened() as camera:
+        acquire = camera._acquire_or_gone
+        camera._halt()
+
+        def arrives(timeout_s):
+            waits.append(len(read))
+            if len(waits) == 2:
+                raise ZeroDivisionError("enough")
+            reader.start()
+            wait_for(acquire._turn.locked)  # by the other thread, which waits for this one
+            return False
+
+        waits, read = [], []
+        reader = threading.Thread(target=lambda: read.append(acquire.frame_period_s))
+        acquire._arrives = arrives
+        with pytest.raises(DeviceLost, match="enough"):
+            acquire.next_frame(LIMIT_S)
+        reader.join(LIMIT_S)
+        assert waits == [0, 1], "a second wait began before the setting was read"
 
 
 def test_values_beyond_the_bit_depth_are_refused():

@@ -264,8 +264,8 @@ def test_talk_that_is_broken_off_does_not_shift_the_answers(cable, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr("drivers.libraries.line.SerialLine._line", _broken_off)
             with pytest.raises(KeyboardInterrupt):
-                meter.read()
-        assert meter.read().value == 1.0
+                meter.read(PATIENCE_S)
+        assert meter.read(PATIENCE_S).value == 1.0
 
 
 def _broken_off(line, deadline):
@@ -276,13 +276,13 @@ def test_line_over_the_network_is_a_line():
     with Misbehaving(lambda line, connection: connection.sendall(b"23.5\r\n")) as server:
         options = {"port": f"socket://127.0.0.1:{server.server_address[1]}", "ask": "T?", "unit": "degC"}
         with open_device("serial.monitor", "temperature", options, OpenContext()) as meter:
-            assert meter.read().value == 23.5
+            assert meter.read(PATIENCE_S).value == 23.5
             server.hang_up()
             time.sleep(0.1)
             with pytest.raises(DeviceLost):
-                meter.read()
+                meter.read(PATIENCE_S)
         with open_device("serial.monitor", "temperature", options, OpenContext()) as meter:
-            assert meter.read().value == 23.5
+            assert meter.read(PATIENCE_S).value == 23.5
 
 
 def test_scpi_over_a_serial_line(cable):
@@ -345,7 +345,7 @@ def test_misbehaving_instrument_ends_in_a_coded_error_in_time(cable, words, erro
             meter.read(timeout_s=DEADLINE_S)
         assert time.monotonic() - begin_s < DEADLINE_S + SLACK_S
         good = True
-        assert meter.read().value == 1.0
+        assert meter.read(PATIENCE_S).value == 1.0
 
 
 def test_instrument_that_never_stops_talking_ends_in_time(cable):
@@ -368,25 +368,29 @@ def test_instrument_that_never_stops_talking_ends_in_time(cable):
             assert time.monotonic() - begin_s < 0.2 + SLACK_S
         is_talking = False
         talker.join()
-        assert meter.read().value == 1.0
+        assert meter.read(PATIENCE_S).value == 1.0
 
 
 def test_late_answer_is_not_taken_for_the_next_one(cable):
-    delay_s = 0.0
-    value = 1
+    in_time, given_up, told = True, threading.Event(), threading.Event()
 
     def behave(line, say):
-        time.sleep(delay_s)
-        say(f"{value}\r\n".encode())
+        if in_time:
+            say(b"2\r\n")
+        else:
+            given_up.wait(LIMIT_S)
+            say(b"666\r\n")
+            told.set()
 
     options = {"port": cable(behave).port, "ask": "P?", "unit": "W"}
     with open_device("serial.monitor", "power", options, OpenContext()) as meter:
-        delay_s, value = 0.6, 666
+        in_time = False
         with pytest.raises(DeviceTimeout):
             meter.read(timeout_s=0.3)
-        time.sleep(1.0)
-        delay_s, value = 0.0, 2
-        assert [meter.read().value for _ in range(5)] == [2.0] * 5
+        in_time = True
+        given_up.set()
+        assert told.wait(LIMIT_S)
+        assert [meter.read(PATIENCE_S).value for _ in range(5)] == [2.0] * 5
 
 
 def test_answer_of_several_lines_is_one_answer(cable):
@@ -394,7 +398,7 @@ def test_answer_of_several_lines_is_one_answer(cable):
     options = {"port": line.port, "ask": "T?", "unit": "degC", "answer_lines": 2}
     options["expect"] = r"channel 1\n(?P<value>[\d.]+) C"
     with open_device("serial.monitor", "temperature", options, OpenContext()) as meter:
-        assert [meter.read().value for _ in range(3)] == [21.5] * 3
+        assert [meter.read(PATIENCE_S).value for _ in range(3)] == [21.5] * 3
 
 
 def test_port_that_does_not_exist_is_not_connected(tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import LIMIT_S
 
 from drivers.libraries.xserver import INSTALL, DummyX
 from drivers.testing import require_program
@@ -82,7 +83,7 @@ def test_the_command_serves_until_it_is_stopped(
         assert loaded.devices.one("camera").options == said["devices"]["camera"]["options"]
         assert link.is_symlink()
         process.send_signal(stop)
-        assert process.wait(20) == 0
+        assert process.wait(LIMIT_S) == 0
     assert not link.is_symlink()
 
 
@@ -95,7 +96,7 @@ def test_the_command_ends_with_an_error_when_a_monitor_goes(
         with suppress(viva.GenicamError), camera.stream(packet_size=PACKET) as frames:
             next(iter(frames))
             three_monitors.stop()
-            assert process.wait(20) == 20
+            assert process.wait(LIMIT_S) == 20
         assert process.returncode == 20
         assert process.stderr is not None
         error = process.stderr.read()
@@ -106,7 +107,7 @@ def test_the_command_ends_with_an_error_when_a_monitor_goes(
 
 def test_a_station_file_is_not_written_over(gige_port: None, small: Path, tmp_path: Path) -> None:
     with serving(small, "--laser-link", str(tmp_path / "laser"), "--write-station", str(small)) as (process, _):
-        assert process.wait(20) == 2
+        assert process.wait(LIMIT_S) == 2
     assert small.read_text() == SMALL
 
 

@@ -8,11 +8,11 @@ import time
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from processes import LIMIT_S
+from processes import LIMIT_S, wait_for
 
 from drivers import OpenContext, open_device
 from drivers.libraries import slmsuite
@@ -23,10 +23,13 @@ INSTALL = "pip install labctl[endpoints]"
 
 
 class Loopback(socket.socket):
-    """slmsuite's server would be reached from everywhere."""
+    """slmsuite's server would be reached from everywhere, at a port that somebody else may have taken meanwhile."""
+
+    ports: ClassVar[list[int]] = []
 
     def bind(self, address: Any) -> None:
-        super().bind(("127.0.0.1", address[1]))
+        super().bind(("127.0.0.1", 0))
+        self.ports.append(self.getsockname()[1])
 
 
 @contextmanager
@@ -36,16 +39,11 @@ def served(monkeypatch: pytest.MonkeyPatch, hardware: Any) -> Iterator[int]:
     local = types.ModuleType("socket")
     local.__dict__.update(vars(socket), socket=Loopback)
     monkeypatch.setattr(remote, "socket", local)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = remote.Server([hardware], port=port, timeout=0.05)
+    server = remote.Server([hardware], timeout=0.05)
     thread = threading.Thread(target=server.listen, daemon=True)
     thread.start()
-    deadline_s = time.monotonic() + LIMIT_S
-    while not server._listening and time.monotonic() < deadline_s:
-        time.sleep(0.01)
-    yield port
+    wait_for(lambda: server._listening)
+    yield Loopback.ports[-1]
     server.stop()
     thread.join(LIMIT_S)
 

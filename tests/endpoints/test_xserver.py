@@ -5,14 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
-from processes import LIMIT_S
+from processes import LIMIT_S, gone, wait_for
 
 from drivers.libraries.monitors import monitors
-from drivers.libraries.xserver import INSTALL, DummyX
+from drivers.libraries.xserver import INSTALL, DummyX, _end_with_parent
 from drivers.testing import require_program
 
 
@@ -27,13 +26,13 @@ def test_servers_run_side_by_side(monkeypatch):
         assert one.display != other.display
         for name, value in other.environment.items():
             monkeypatch.setenv(name, value)
-        assert [(m.name, m.x, m.width, m.height) for m in monitors()] == [
+        assert [(m.name, m.x, m.width, m.height) for m in monitors(LIMIT_S)] == [
             ("DUMMY0", 0, 1024, 768),
             ("DUMMY1", 1024, 800, 600),
             ("DUMMY2", 1824, 640, 480),
         ]
         monkeypatch.setenv("DISPLAY", one.display)
-        assert [m.primary for m in monitors()] == [True]
+        assert [m.primary for m in monitors(LIMIT_S)] == [True]
 
 
 def test_server_ends_with_the_program_that_started_it():
@@ -48,15 +47,17 @@ def test_server_ends_with_the_program_that_started_it():
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        server = Path("/proc") / process.stdout.readline().strip() / "cmdline"
-        assert b"Xorg" in server.read_bytes()
+        server = int(process.stdout.readline())
+        assert b"Xorg" in Path(f"/proc/{server}/cmdline").read_bytes()
         process.kill()
-    deadline_s = time.monotonic() + LIMIT_S
-    while time.monotonic() < deadline_s and server.exists() and server.read_bytes():
-        time.sleep(0.05)
-    assert not server.exists() or not server.read_bytes()
+    wait_for(lambda: gone(server))
 
 
 def test_mode_that_cannot_be_is_an_error_with_the_servers_words():
     with DummyX([(800, 600)]) as server, pytest.raises(RuntimeError, match="cannot find mode"):
         server.xrandr("--output", "DUMMY0", "--mode", "99x99")
+
+
+def test_server_whose_parent_has_ended_before_it_could_ask_for_that_ends_too():
+    late = subprocess.Popen(["sleep", "1000"], preexec_fn=_end_with_parent(parent=-1))
+    assert late.wait(LIMIT_S) == 1

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import wait_for
+from processes import LIMIT_S, wait_for
 
 import labctl
 from labctl.archive import RunReader, find_run
@@ -94,7 +94,7 @@ def test_interrupt_stops_the_command_and_comes_back_when_the_bench_is_safe(small
     ) as process:
         wait_for(lambda: list(runs.rglob("segments/*.h5")))
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=100)
+        _, told = process.communicate(timeout=LIMIT_S)
     run = RunReader(find_run(runs, "latest"))
     assert run.status == "aborted"
     last = told[told.rindex("KeyboardInterrupt") :]  # in a notebook nobody else says how it goes on

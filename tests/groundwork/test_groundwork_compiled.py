@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import LIMIT_S
 
 PROGRAM = """
 import numpy as np
@@ -31,7 +32,7 @@ def test_a_second_process_finds_the_kernel_of_the_first(tmp_path: Path) -> None:
     program.write_text(PROGRAM, encoding="utf-8")
     said = [
         subprocess.run(
-            [sys.executable, program], capture_output=True, text=True, check=True, timeout=100
+            [sys.executable, program], capture_output=True, text=True, check=True, timeout=LIMIT_S
         ).stdout.split()
         for _ in range(2)
     ]
@@ -87,6 +88,7 @@ def test_a_kernel_is_compiled_anew_when_what_it_calls_has_changed(tmp_path: Path
     def run(size: str) -> list[str]:
         (inner / "constants.py").write_text(f"SIZE = {size}\n", encoding="utf-8")
         command = [sys.executable, "-B", "-c", program]
-        return subprocess.run(command, env=told, capture_output=True, text=True, check=True, timeout=100).stdout.split()
+        done = subprocess.run(command, env=told, capture_output=True, text=True, check=True, timeout=LIMIT_S)
+        return done.stdout.split()
 
     assert [run("2.0"), run("2.0"), run("3.0")] == [["8.0", "0"], ["8.0", "1"], ["12.0", "0"]]

@@ -281,7 +281,7 @@ def test_live_on_a_terminal_draws_and_ends_with_the_last_frame_in_words(station:
     except OSError:  # the other end is closed
         pass
     os.close(ours)
-    assert process.wait(20) == 0
+    assert process.wait(LIMIT_S) == 0
     text = seen.decode(errors="replace")
     assert "▀" in text
     assert "looks/s" in text

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from processes import LIMIT_S
 
 from drivers.backend import Found
-from drivers.probe import Outcome, ProbeResult, how_it_ended, python_of_ours
+from drivers.probe import Outcome, ProbeResult, _searched, how_it_ended, python_of_ours
 from drivers.protocols import ROLES, Identity
 from labctl.bench.lock import hold_bench
 from labctl.instruments.stanzas import stanzas, station_text
@@ -63,6 +63,28 @@ def test_backend_that_fails_is_listed_with_the_reason_and_stops_no_other(
     row = next(row for row in found["backends"] if row["backend"] == backend)
     assert row["outcome"] == outcome
     assert detail in row["detail"]
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome"),
+    [('{"done": 0}\n', Outcome.NONE), ('{"error": "E-DEV-001"}\n', Outcome.BROKEN), ("", Outcome.NO_ANSWER)],
+)
+def test_backend_that_has_said_all_and_does_not_end_has_answered(
+    monkeypatch: pytest.MonkeyPatch, said: str, outcome: Outcome
+) -> None:
+    ended = []
+
+    class Process:
+        def __init__(self, command: list[str], stdout: Any, **rest: Any) -> None:
+            stdout.write(said.encode())
+
+        def wait(self, timeout: float) -> int:
+            raise subprocess.TimeoutExpired("probe", timeout)
+
+    monkeypatch.setattr("drivers.probe.subprocess.Popen", Process)
+    monkeypatch.setattr("drivers.probe.end", ended.append)
+    assert _searched("acme.camera", 1.0, set()).outcome == outcome
+    assert len(ended) == 1
 
 
 def test_backend_that_hangs_is_ended_and_listed(labctl: Any, acme: Path) -> None:

@@ -59,6 +59,46 @@ def test_call_that_does_not_come_back_fails_in_time_and_so_does_what_is_asked_me
     hand.end()
 
 
+class Taken(Hand):
+    """A hand whose watching thread takes the late call away just when another thread looks at it."""
+
+    @property
+    def _late(self) -> tuple[Doing, threading.Event] | None:
+        late, self._kept = self._kept, None
+        return late
+
+    @_late.setter
+    def _late(self, late: tuple[Doing, threading.Event] | None) -> None:
+        self._kept = late
+
+
+def test_late_call_that_is_taken_away_while_somebody_looks_is_no_accident() -> None:
+    hand = Taken("slm")
+    hand._late = Doing("slm: show 3"), threading.Event()
+    assert (hand.hangs, hand.hangs) == (True, False)
+    hand.end()
+
+
+def test_end_waits_for_a_call_that_is_under_way_and_leaves_no_thread() -> None:
+    hand, begun, gate = Hand("camera"), threading.Event(), threading.Event()
+    doing = hand.do("read a frame", lambda: begun.set() or (gate.wait(LIMIT_S) and None), LIMIT_S)
+    assert begun.wait(LIMIT_S)
+    ending = threading.Thread(target=hand.end)
+    ending.start()
+    ending.join(0.1)
+    assert ending.is_alive()
+    gate.set()
+    ending.join(LIMIT_S)
+    assert doing.success
+    assert not any(thread.is_alive() for thread in (ending, *hand._threads))
+
+
+def test_what_is_asked_after_the_end_fails_at_once() -> None:
+    hand = Hand("source")
+    hand.end()
+    assert isinstance(hand.do("light off", lambda: None, LIMIT_S).exception(), DeviceLost)
+
+
 def test_order_is_that_of_asking() -> None:
     hand, seen = Hand("slm"), list[int]()
     doings = [hand.do(f"show {i}", lambda i=i: seen.append(i), 5.0) for i in range(20)]

@@ -40,7 +40,7 @@ def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 def refused(address: str, sent: bytes) -> bytes:
     """The first line that the server answers to bytes that no browser sends."""
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with socket.create_connection((host, int(port)), timeout=LIMIT_S) as connection:
         connection.sendall(sent)
         with connection.makefile("rb") as answer:
             return answer.readline()
@@ -51,7 +51,7 @@ def test_page_answers_refuses_garbage_and_is_closed_by_ctrl_c_while_somebody_wat
     served: tuple[subprocess.Popen[str], str],
 ) -> None:
     process, address = served
-    watching = http.client.HTTPConnection(address, timeout=30)
+    watching = http.client.HTTPConnection(address, timeout=LIMIT_S)
     watching.request("GET", "/events")
     events = watching.getresponse()
     assert events.status == 200
