@@ -36,12 +36,28 @@ def did_you_mean(word: object, known: Iterable[object], then: str = "", within: 
     >>> did_you_mean("something else", ["gpt2"], "labctl energy")
     'labctl energy'
     """
-    near = " or ".join(within + name for name in _nearest(str(word).lower(), {str(n).lower(): str(n) for n in known}))
+    near = " or ".join(within + name for name in nearest(word, known))
     return "   ·   ".join(part for part in (near and f"did you mean {near}?", then) if part)
 
 
-def _nearest(word: str, names: dict[str, str]) -> list[str]:
-    """Those that begin so, the most alike first, or the one that looks most alike."""
+def nearest(word: object, known: Iterable[object], most: int = 1) -> list[str]:
+    """Names that begin as a word does, three at most and the most alike first, or those that look most alike.
+
+    Parameters
+    ----------
+    word
+        As it was typed; capitals make no difference.
+    known
+        Every name that would do.
+    most
+        How many to give where none begins so.
+
+    Examples
+    --------
+    >>> nearest("blocks.0.upp", ["blocks.0.ffn.up", "blocks.1.ffn.up", "head"], most=2)
+    ['blocks.0.ffn.up', 'blocks.1.ffn.up']
+    """
+    word, names = str(word).lower(), {str(name).lower(): str(name) for name in known}
     begun = [name for name in names if word and name.startswith(word)]
-    near = difflib.get_close_matches(word, begun or names, n=MOST if begun else 1, cutoff=0.0 if begun else ALIKE)
+    near = difflib.get_close_matches(word, begun or names, n=MOST if begun else most, cutoff=0.0 if begun else ALIKE)
     return [names[name] for name in near]

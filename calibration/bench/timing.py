@@ -1,21 +1,14 @@
-"""How a panel settles: latency and time constant from the step responses that the camera sees, frame by frame.
-
-A camera frame is the mean of the light over its exposure. After a step at time 0 that takes effect at the latency L and
-relaxes with the time constant τ, the frame that starts at t reads ::
-
-    y(t) = end + (start − end) · 1/E ∫_t^{t+E} r(t') dt',     r = 1 before L, exp(−(t' − L)/τ) from then on
-"""
+"""How a panel settles: latency and time constant from the step responses that the camera sees, frame by frame."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
+from calibration.bench.step_likelihood import NOISE_FLOORS, StepMisfit, missing, noise_law, settled_s
 from calibration.errors import BadScan
 from calibration.statistics.tails import t_isf
 
@@ -24,14 +17,12 @@ Float = NDArray[np.float64]
 BEFORE = 4
 """Frames at rest that a step starts with: without them a fast panel's start is not known apart from its latency."""
 STEP_SNR_MIN = 10.0
-SINGULAR = 1e-9
-"""Information along a direction, relative to the best, below which nothing is known of it but rounding."""
-REST_CHANCE = 0.01
-"""Probability that any frame of a panel at rest is taken for one that is not, by noise alone."""
-FRAMES_MAX = 10_000
+OUTSIDE = 0.01
+"""Probability with which noise alone puts the true time constant, latency or settling outside of what is reported."""
 TAU_STEPS = 1000.0
-NO_WORSE = 0.05
-"""Probability with which noise alone makes a panel without a time constant fit so much worse than the best fit."""
+"""The time constants that are tried: from that part of an exposure to all frames together."""
+ROUNDING = 1e-6
+"""Of the brightest light: no reading is more exact."""
 
 
 @dataclass(frozen=True)
@@ -53,49 +44,76 @@ class Step:
 
 @dataclass(frozen=True)
 class StepFit:
-    """A fitted step response.
+    """A fitted step response, and every other one that explains the frames about as well.
+
+    Where a step falls into one exposure or between two, the frames tell latency and time constant together and not one
+    from the other. What is reported is then the middle of what may be, with an error that reaches to its ends.
 
     Attributes
     ----------
     tau_s, tau_stderr_s
-        Time constant; a panel that may as well be much faster than the exposure has the shortest one that is tried, and
-        an error that reaches as far as the frames allow [s].
+        Time constant; a panel that may as well be much faster than the exposure has the shortest one that is tried [s].
+    tau_range_s
+        The shortest and longest that noise allows, with a probability of 1 − `OUTSIDE` [s].
     latency_s, latency_stderr_s
-        From the hand-over of the frame until it takes effect [s].
-    tau_limit_s
-        The largest time constant with which the light could have come to rest as early as it did [s]. Where the whole
-        step falls between two exposures, the fit cannot tell τ, and this limit is what is known.
+        From the hand-over of the frame until it takes effect: the one that goes with ``tau_s`` [s].
+    latency_range_s
+        The shortest and longest that noise allows [s].
     start_dn, end_dn
         Light before and long after [DN].
+    likely_s
+        (2, k) latencies and time constants around all pairs that noise allows [s].
     step
         What it was fitted to.
     """
 
     tau_s: float
     tau_stderr_s: float
+    tau_range_s: tuple[float, float]
     latency_s: float
     latency_stderr_s: float
-    tau_limit_s: float
+    latency_range_s: tuple[float, float]
     start_dn: float
     end_dn: float
+    likely_s: Float
     step: Step
 
-    def residue(self, frame: float, latency_s: float | None = None, tau_s: float | None = None) -> float:
+    @property
+    def is_instant(self) -> bool:
+        """Whether the frames are explained as well by a panel that takes no time once it begins."""
+        return self.tau_s <= self.tau_range_s[0]
+
+    def tau_in_words(self) -> str:
+        """``"τ = 4.01 ± 0.02 ms"``, or how short it must be where it was not seen: ``"τ < 0.6 ms"``."""
+        if self.is_instant:
+            return f"τ < {1e3 * self.tau_range_s[1]:.2g} ms"
+        digits = max(1, 1 + math.floor(math.log10(self.tau_s)) - math.floor(math.log10(self.tau_stderr_s)))
+        return f"τ = {1e3 * self.tau_s:#.{digits}g}".rstrip(".") + f" ± {1e3 * self.tau_stderr_s:.1g} ms"
+
+    def residue(self, frame: float, latency_s: float | None = None) -> float:
         """Share of the step that is still missing in one camera frame [1].
 
         Parameters
         ----------
         frame
             Periods of the camera from the step to the start of that frame.
-        latency_s, tau_s
-            Other than the fitted ones [s].
+        latency_s
+            Other than the fitted one [s].
         """
         at = np.array([frame * self.step.period_s], np.float64)
-        latency, tau = self.latency_s if latency_s is None else latency_s, tau_s or self.tau_s
-        return float(_residue(at, self.step.exposure_s, latency, tau)[0])
+        latency = self.latency_s if latency_s is None else latency_s
+        return float(missing(at, self.step.exposure_s, latency, self.tau_s)[0])
+
+    def settling_range_s(self, share: float) -> tuple[float, float]:
+        """When an exposure could start, at the earliest and the latest, in which ``share`` of this step was missing.
+
+        This is often known where latency and time constant are not [s].
+        """
+        times = settled_s(share, self.step.exposure_s, *self.likely_s)
+        return max(float(times.min()), 0.0), max(float(times.max()), 0.0)
 
     def settle_frames(self, share: float, latency_s: float) -> int:
-        """How many frames to let pass until less than ``share`` of a step is missing.
+        """How many frames to let pass until less than ``share`` of a step is missing, whichever likely panel it is.
 
         Parameters
         ----------
@@ -104,141 +122,102 @@ class StepFit:
         latency_s
             The longest to expect: a frame may wait a whole refresh, however long this one waited [s].
         """
-        tau = min(self.tau_s + self.tau_stderr_s, max(self.tau_limit_s, self.tau_s))
-        return self._frames(share, latency_s, tau)
+        return int(self._frames(share, latency_s).max())
 
     def settle_frames_at_least(self, share: float, latency_s: float) -> int:
-        """The same for the shortest time constant that the step allows: two standard errors below the fitted one."""
-        shortest = self.step.exposure_s / TAU_STEPS
-        return self._frames(share, latency_s, max(self.tau_s - 2 * self.tau_stderr_s, shortest))
+        """The same for the likely panel that settles earliest."""
+        return int(self._frames(share, latency_s).min())
 
-    def _frames(self, share: float, latency_s: float, tau: float) -> int:
-        latency = max(latency_s, self.latency_s)
-        return next(n for n in range(FRAMES_MAX) if self.residue(n, latency, tau) < share)
+    def _frames(self, share: float, latency_s: float) -> NDArray[np.int64]:
+        latencies, taus = self.likely_s
+        times = settled_s(share, self.step.exposure_s, np.maximum(latencies, latency_s), taus)
+        return np.maximum(np.floor(times / self.step.period_s + 1e-9).astype(np.int64) + 1, 0)
 
 
 def fit_step(step: Step, panel: str) -> StepFit:
-    """Fit latency and time constant by least squares; the noise is taken to be flicker, in proportion to the light.
+    """Latency and time constant by the profile of the likelihood; the noise is flicker and what is alike in all frames.
 
     Raises
     ------
     BadScan
-        When the light does not follow the step.
+        When the light does not follow the step, or has not come to rest when the frames end.
     """
-    n = len(step.light_dn)
     high = float(np.abs(step.light_dn).max())
     light = step.light_dn / max(high, 1e-300)
-    at = np.asarray((np.arange(n) - BEFORE) * step.period_s, np.float64)
-    at[:BEFORE] = -step.exposure_s  # at rest, however long before
-    settled = light[2 * n // 3 :]
-    end, spread = float(settled.mean()), float(settled.std(ddof=1))
-    start = float(light[:BEFORE].mean())
-    if not abs(end - start) > STEP_SNR_MIN * spread:
+    n = len(light)
+    _require_step(step, light, panel)
+    freedom = max(n - 5, 1)  # latency, time constant, start, end and the law of the noise are fitted
+    t = float(t_isf(OUTSIDE / 2, freedom))
+    range_s = step.exposure_s / TAU_STEPS, (n - BEFORE) * step.period_s
+    noises = []
+    for floor in NOISE_FLOORS[[0, -1]]:  # where the light ends dark, what one calls noise the other calls a slow panel
+        guess = _misfit(step, light, noise_law(floor, light))
+        noises.append(guess.likeliest_noise(guess.best_tau_s(range_s)))
+    noise, _ = min(noises, key=lambda found: found[1])
+    misfit = _misfit(step, light, noise)
+    best = misfit.best_tau_s(range_s)
+    least = float(misfit(misfit.best_latency_s(np.array([best])), best)[0])
+    limit = max(least, freedom * ROUNDING**2) * (1 + t**2 / freedom)
+    taus = misfit.likely_taus_s(limit, best, range_s)
+    if taus[-1] >= range_s[1]:
+        raise _unsettled(step, panel)
+    shortest, longest = misfit.latencies_within(limit, taus)
+    tau = float(taus[0] if taus[0] <= range_s[0] else (taus[0] + taus[-1]) / 2)
+    latency = float(misfit.best_latency_s(np.array([tau]))[0])
+    start, end = misfit.levels(latency, tau)
+    taus_s, latencies_s = (float(taus[0]), float(taus[-1])), (float(shortest.min()), float(longest.max()))
+    return StepFit(
+        tau,
+        _reach(tau, taus_s) / t,
+        taus_s,
+        latency,
+        _reach(latency, latencies_s) / t,
+        latencies_s,
+        start * high,
+        end * high,
+        np.stack([np.concatenate([shortest, longest]), np.concatenate([taus, taus])]),
+        step,
+    )
+
+
+def _require_step(step: Step, light: Float, panel: str) -> None:
+    """Refuse light that does not change, or that is in motion to the end."""
+    settled = light[2 * len(light) // 3 :]
+    change, spread = abs(float(settled.mean() - light[:BEFORE].mean())), float(settled.std(ddof=1))
+    if not change > STEP_SNR_MIN * spread:
+        at = np.arange(len(settled))
+        if change > STEP_SNR_MIN * float((settled - np.polyval(np.polyfit(at, settled, 1), at)).std(ddof=2)):
+            raise _unsettled(step, panel)
         raise BadScan(
             f"the light does not follow a step of the {panel}",
             device=panel,
             action="timing",
             expected=f"a change of more than {STEP_SNR_MIN * spread:.3g} of the light",
-            seen=f"{abs(end - start):.3g}",
+            seen=f"{change:.3g}",
             hint=f"does the {panel} get its frames (or another monitor), and is it in the beam? labctl align",
         )
-    shortest = step.exposure_s / TAU_STEPS
-
-    def misfit(p: Float) -> Float:
-        expected = p[3] + (p[2] - p[3]) * _residue(at, step.exposure_s, p[0], p[1])
-        return np.asarray((light - expected) / (0.01 + np.abs(expected)))
-
-    def slopes(p: Float) -> Float:
-        """(n, 4) derivatives of the misfit."""
-        missing = _residue(at, step.exposure_s, p[0], p[1])
-        expected = p[3] + (p[2] - p[3]) * missing
-        by = (p[2] - p[3]) * _residue_slopes(at, step.exposure_s, p[0], p[1])
-        noise = 0.01 + np.abs(expected)
-        falls = -1 / noise - (light - expected) * np.sign(expected) / noise**2
-        return np.asarray(np.column_stack([by, missing, 1 - missing]) * falls[:, None])
-
-    upper = [at[-1], at[-1], np.inf, np.inf]
-    tries = [
-        scipy.optimize.least_squares(
-            misfit, [latency, tau, start, end], slopes, bounds=([0.0, shortest, -np.inf, -np.inf], upper), x_scale="jac"
-        )
-        for latency in (0.1 * step.period_s, 0.7 * step.period_s, 1.5 * step.period_s)
-        for tau in (0.05 * step.exposure_s, 0.5 * step.exposure_s, 2 * step.exposure_s)
-    ]
-    best = min(tries, key=lambda found: found.cost)
-    apart = np.abs(light - settled.mean())
-    noise = float(t_isf(REST_CHANCE / (2 * n), len(settled) - 1)) * max(spread, 1e-6)
-    resting = int(np.nonzero(apart > noise)[0].max(initial=0)) + 1 - BEFORE
-    moving_s = max(resting, 1) * step.period_s
-    error = np.minimum(_errors(best.jac, 2 * best.cost / max(n - 4, 1)), moving_s)
-    latency, tau, start, end = (float(v) for v in best.x)
-    if (fast := _without_tau(tries, misfit, slopes, shortest)) is not None:
-        error[1] += tau
-        latency, tau, start, end = (float(v) for v in fast)
-    limit = moving_s / np.log(abs(settled.mean() - light[:BEFORE].mean()) / noise)
-    return StepFit(tau, float(error[1]), latency, float(error[0]), float(limit), start * high, end * high, step)
 
 
-def _without_tau(
-    tries: list[Any], misfit: Callable[[Float], Float], slopes: Callable[[Float], Float], shortest_s: float
-) -> Float | None:
-    """(4,) parameters with the shortest time constant, where they fit no worse than chance allows; None elsewhere.
+def _misfit(step: Step, light: Float, noise: Float) -> StepMisfit:
+    at = np.asarray((np.arange(len(light)) - BEFORE) * step.period_s, np.float64)
+    at[:BEFORE] = -step.exposure_s  # at rest, however long before
+    rest, settled = float(light[:BEFORE].mean()), float(light[2 * len(light) // 3 :].mean())
+    gone = np.abs(light[BEFORE:] - rest) > abs(settled - rest) / 2
+    latest = float(at[BEFORE + int(np.argmax(gone))]) + step.exposure_s
+    return StepMisfit(light, noise, at, step.exposure_s, latest)
 
-    Where a step falls between two exposures, or whole into one, noise alone would choose a time constant, and one
-    cannot be chosen below zero: its mean would be too long.
-    """
-    best = min(tries, key=lambda found: found.cost)
-    scale = np.maximum(np.abs(best.x), 1e-300)
-    starts = {tuple(np.round(t.x / scale, 4)): np.delete(t.x, 1) for t in tries}  # most tries end at one place
-    fast = min(
-        (
-            scipy.optimize.least_squares(
-                lambda p: misfit(np.insert(p, 1, shortest_s)),
-                start,
-                lambda p: np.delete(slopes(np.insert(p, 1, shortest_s)), 1, axis=1),
-                x_scale="jac",
-            )
-            for start in starts.values()
-        ),
-        key=lambda found: found.cost,
+
+def _reach(value: float, range_: tuple[float, float]) -> float:
+    return max(range_[1] - value, value - range_[0])
+
+
+def _unsettled(step: Step, panel: str) -> BadScan:
+    frames = len(step.light_dn) - BEFORE
+    return BadScan(
+        f"the {panel} is still in motion when its step ends: its time constant could be of any length",
+        device=panel,
+        action="timing",
+        expected=f"light at rest within {1e3 * frames * step.period_s:.3g} ms, {frames} frames",
+        seen="light that goes on changing, or noise that hides whether it does",
+        hint=f"acquisition.{panel}_settle_frames = {2 * frames} reads more frames; more light has less noise",
     )
-    freedom = max(fast.fun.size - 4, 1)
-    if fast.cost > best.cost * (1 + float(t_isf(NO_WORSE / 2, freedom)) ** 2 / freedom):
-        return None
-    return np.insert(fast.x, 1, shortest_s)
-
-
-def _errors(jacobian: Float, variance: float) -> Float:
-    """(4,) standard errors of the parameters of a fit; infinite for those of which the frames say nothing.
-
-    Where the whole step falls into one exposure, that frame tells the sum of latency and time constant, and no frame
-    tells one from the other: the information has no inverse.
-    """
-    scale = np.maximum(np.linalg.norm(jacobian, axis=0), 1e-300)
-    information = (jacobian / scale).T @ (jacobian / scale)
-    values, vectors = np.linalg.eigh(information)
-    known = values > SINGULAR * values.max()
-    told = vectors[:, known]
-    errors = np.sqrt(variance * (told**2 / values[known]).sum(axis=1)) / scale
-    silent = np.abs(vectors[:, ~known]).max(axis=1, initial=0.0) > 1e-3
-    return np.where(silent, np.inf, errors)
-
-
-def _residue(at_s: Float, exposure_s: float, latency_s: float, tau_s: float) -> Float:
-    """(n,) share of a step that is still missing, on average over the exposures that start at ``at_s`` (n,) [1]."""
-    begin, finish = at_s - latency_s, at_s + exposure_s - latency_s
-    before = np.clip(-begin, 0.0, exposure_s)
-    a, b = np.maximum(begin, 0.0), np.maximum(finish, 0.0)
-    return np.asarray((before + tau_s * (np.exp(-a / tau_s) - np.exp(-b / tau_s))) / exposure_s)
-
-
-def _residue_slopes(at_s: Float, exposure_s: float, latency_s: float, tau_s: float) -> Float:
-    """(n, 2) derivatives of `_residue` by latency and time constant [1/s]; zero where rounding hides what they do.
-
-    A fit scales its parameters by their derivatives, and cannot by those that have all but vanished.
-    """
-    begin, finish = at_s - latency_s, at_s + exposure_s - latency_s
-    a, b = np.maximum(begin, 0.0) / tau_s, np.maximum(finish, 0.0) / tau_s
-    by_latency = ((begin < 0) & (finish > 0)) + np.exp(-a) * (begin > 0) - np.exp(-b) * (finish > 0)
-    by_exposures = np.column_stack([by_latency, (1 + a) * np.exp(-a) - (1 + b) * np.exp(-b)])
-    return np.where(np.abs(by_exposures) > 1e-12, by_exposures, 0.0) / exposure_s

@@ -131,9 +131,17 @@ class PanelView:
 
     def settle_frames(self, share: float) -> int:
         """Frames to let pass until less than ``share`` of a step is left, by the step of each kind that tells most."""
+        return max(fit.settle_frames(share, 1 / self.refresh_hz) for fit in self._telling)
+
+    @property
+    def slowest(self) -> StepFit:
+        """Of a rise and a fall that tell most, the one that may take the longer."""
+        return max(self._telling, key=lambda fit: fit.tau_range_s[1])
+
+    @property
+    def _telling(self) -> list[StepFit]:
         assert self.settling is not None
-        telling = [min(fits, key=lambda fit: fit.tau_stderr_s) for fits in self.settling]
-        return max(fit.settle_frames(share, 1 / self.refresh_hz) for fit in telling)
+        return [min(fits, key=lambda fit: fit.tau_range_s[1] - fit.tau_range_s[0]) for fits in self.settling]
 
 
 @dataclass(frozen=True)

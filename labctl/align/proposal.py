@@ -89,8 +89,7 @@ def _settling(view: View, station: Station) -> Iterator[Proposed]:
             continue
         needed = panel.settle_frames(share)
         key = f"{name}_settle_frames"
-        tau_ms = 1e3 * max(float(np.median([fit.tau_s for fit in fits])) for fits in panel.settling)
-        reason = f"then less than {share:.1%} of a step is left (τ = {float(f'{tau_ms:.2g}'):g} ms at this exposure)"
+        reason = f"then less than {share:.1%} of a step is left ({panel.slowest.tau_in_words()} at this exposure)"
         yield Proposed(f"acquisition.{key}", needed, getattr(station.acquisition, key), reason)
 
 

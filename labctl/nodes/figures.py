@@ -267,12 +267,8 @@ def timing(steps: Mapping[str, tuple[StepFit, StepFit]], evidence: Evidence) -> 
             span = fit.start_dn - fit.end_dn
             left = (fit.step.light_dn[BEFORE:] - fit.end_dn) / span
             frames = np.linspace(0, n - 1, 400)
-            tau, error = 1e3 * fit.tau_s, 1e3 * fit.tau_stderr_s
-            found = f"τ {tau:.3g} ± {error:.1g} ms"
-            if tau <= 2 * error:
-                found = f"τ not seen (fit {tau:.2g} ms), below {tau + 2 * error:.2g} ms"
-            seen = np.maximum(np.abs(left), 1e-5)
-            axes.semilogy(np.arange(n), seen, "o", ms=4, mfc="none", color=colour, label=f"{name}: {found}")
+            seen, label = np.maximum(np.abs(left), 1e-5), f"{name}: {fit.tau_in_words()}"
+            axes.semilogy(np.arange(n), seen, "o", ms=4, mfc="none", color=colour, label=label)
             axes.semilogy(frames, np.maximum([fit.residue(f) for f in frames], 1e-6), color=colour, lw=1)
         axes.set_ylim(1e-5, 2)
         axes.set_title(f"{PANELS[panel]}: refresh {evidence.steps[panel].refresh_hz:g} Hz", fontsize=9)

@@ -50,8 +50,6 @@ def curve(found: Adaptation) -> Figure:
     left.axhline(digital, color=QUIET, lw=1, ls="--", label="digital")
     left.axhline(1.5 * digital, color=ACCENT, lw=1, ls=":", label="1.5 × digital")
     left.set_yscale("log")
-    for form in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter):
-        form("{x:.4g}")
     left.set_ylabel("perplexity per token")
     right.plot(steps, loss, "o-", color=MEASURED)
     right.set_ylabel("loss [nats/token]")

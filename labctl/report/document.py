@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from labctl.archive import atomic_path, atomic_write_text
 from labctl.archive.outputs import PICTURE_MARK
 from labctl.report.glossary import words_section
+from labctl.report.log_axes import plain_numbers
 
 SHORT = 24
 """Characters of a table cell that stay on one line."""
@@ -109,6 +110,7 @@ def section(title: str, what: str, figure: Figure) -> str:
     """A heading, a sentence that says what is seen, and the figure, which a click or the space bar enlarges."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
+    plain_numbers(figure)
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
     image = base64.b64encode(buffer.getvalue()).decode()
     return (
@@ -120,6 +122,7 @@ def section(title: str, what: str, figure: Figure) -> str:
 
 def save_figure(path: Path, figure: Figure, ending: str, dpi: int = 130) -> None:
     """A figure as a file of its own, ``.png``, ``.svg`` or ``.pdf``, known again by `labctl.archive.outputs`."""
+    plain_numbers(figure)
     name = "Software" if ending == ".png" else "Creator"
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format=ending[1:], dpi=dpi, metadata={name: PICTURE_MARK})

@@ -25,9 +25,6 @@ PARTS = (
     ("digital MAC", "#374151"), ("digital", "#9ca3af"),
 )  # fmt: skip
 CONSTANTS_SHOWN = 12
-SHOWN_WHOLE = 30
-"""Between totals that differ by less than this factor the axis of the tornado has `TICKS`, otherwise powers of ten."""
-TICKS = 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20
 SHOWN_BELOW = 100
 """How far below the smallest advantage the figure reaches; the band may go on."""
 
@@ -210,10 +207,6 @@ def _tornado(cost: Cost) -> Figure:
     ends = [end / total for _, *both in found for end in both]
     axes.set_xscale("log")
     axes.set_xlim(min(ends) / 1.1, 1.1 * max(ends))
-    if max(ends) < SHOWN_WHOLE * min(ends):
-        axes.minorticks_off()
-        ticks = [t for t in TICKS if min(ends) / 1.1 <= t <= 1.1 * max(ends)]
-        axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.set_yticks(range(len(found)), [name for name, _, _ in found], fontsize=8)
     axes.set_xlabel("total energy, relative to the table's values")
     axes.legend(frameon=False, fontsize=8, loc="lower right")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
 from labctl.report.document import headline, section, table, text, write_page
@@ -125,9 +125,6 @@ def light(part: Part) -> Figure:
     axes.axhline(NEAR, color="black", lw=1, ls="--", label=f"{TOLERANCE:.0%} above 8 bit")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("")
     axes.set_xlabel(PHOTONS)
     axes.set_ylabel("perplexity over that of 8 bits")
     return _finished(figure, axes)
@@ -231,8 +228,6 @@ def four_bits(part: Part) -> Figure:
     axes.axhline(NEAR, color="black", lw=1, ls="--", label=f"{TOLERANCE:.0%} above 8 bit")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.yaxis.set_minor_formatter("{x:g}")
-    axes.yaxis.set_major_formatter("{x:g}")
     widths = sorted({row["width"] for row in part["rows"]})
     axes.set_xticks(widths, [str(width) for width in widths])
     axes.xaxis.set_minor_locator(NullLocator())

@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from labctl.archive import atomic_write_text
 from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
@@ -102,8 +102,6 @@ def perplexity_curves(found: Scaling) -> Figure:
         axes.axhline(sweep.reference(), color=colour, lw=1, ls="--")
         axes.axhline(sweep.reference("digital"), color=colour, lw=1, ls=":")
     axes.set_ylabel("perplexity per token")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     return _finished(figure, axes)
 
 

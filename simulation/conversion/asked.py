@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -12,6 +11,7 @@ from numbers import Integral, Real
 from torch import nn
 
 from calibration.errors import OutOfDomain
+from groundwork.nearest import did_you_mean, nearest
 from simulation.conversion.origins import constants_of
 from simulation.conversion.prepared import REPLICA
 from simulation.conversion.ranges import Ranges
@@ -22,7 +22,7 @@ _OF_A_MODULE = re.compile(
 )
 """What `simulation.conversion.routing` adds to the name of a module or parameter, whose products it finds later."""
 
-
+OF_THAT_MODEL = "load it into the model that it was taken from, or a copy"
 OTHERS = "*"
 """Among the names of products: all that are not named."""
 
@@ -61,15 +61,8 @@ def lights(stated: Mapping[str, float], model: nn.Module) -> dict[str, float]:
             seen="{}",
             hint="photons_per_mac=100.0",
         )
-    others = not_in(model, (product for product in stated if product != OTHERS))
-    if others:
-        raise OutOfDomain(
-            "light is stated for products that the model does not have",
-            device=type(model).__name__,
-            expected="the light of this model's products",
-            seen=", ".join(map(str, others[:3])) + (f" and {len(others) - 3} more" if len(others) > 3 else ""),
-            hint="measure the budget on this model: simulation.scaling.expansion.expand",
-        )
+    hint = "measure the budget on this model: simulation.scaling.expansion.expand"
+    _require_of(model, "the light is", (product for product in stated if product != OTHERS), hint)
     return {product: light_level(light) for product, light in stated.items()}
 
 
@@ -99,14 +92,7 @@ def ranges_of(stated: object, model: nn.Module) -> dict[str, Ranges]:
                 seen=repr(each)[:120],
                 hint="ranges=observe(model, batches)",
             )
-    if others := not_in(model, stated):
-        raise OutOfDomain(
-            "ranges are stated of products that the model does not have",
-            device=type(model).__name__,
-            expected="names of this model's products",
-            seen=", ".join(map(str, others[:3])) + (f" and {len(others) - 3} more" if len(others) > 3 else ""),
-            hint="ranges=observe(model, batches) of this model",
-        )
+    _require_of(model, "the ranges are", stated, "ranges=observe(model, batches) of this model")
     return dict(stated)
 
 
@@ -131,14 +117,7 @@ def states_of(stated: object, model: nn.Module) -> dict[str, tuple[int, int, int
             seen=repr(stated)[:120],
             hint="load_optical_state(optical, state)",
         )
-    if others := not_in(model, stated):
-        raise OutOfDomain(
-            "the state is of another model",
-            device=type(model).__name__,
-            expected="names of this model's products",
-            seen=", ".join(map(str, others[:3])),
-            hint="load it into the model that it was taken from, or a copy",
-        )
+    _require_of(model, "the state is", stated, OF_THAT_MODEL)
     return {name: (int(first), int(second), int(calls)) for name, (first, second, calls) in stated.items()}
 
 
@@ -195,7 +174,7 @@ def patterns(keep: Iterable[str] | str, model: nn.Module) -> tuple[str, ...]:
     names = [*(name for name, _ in model.named_modules() if name), *_tensors(model)]
     for pattern in keep:
         if not isinstance(pattern, str) or not pattern or not any(_means(pattern, name) for name in names):
-            near = difflib.get_close_matches(str(pattern), names, n=3, cutoff=0.3) or names[:3]
+            near = nearest(pattern, names, most=3) or names[:3]
             raise OutOfDomain(
                 "nothing in the model goes by a name that was to stay digital",
                 device=type(model).__name__,
@@ -204,6 +183,27 @@ def patterns(keep: Iterable[str] | str, model: nn.Module) -> tuple[str, ...]:
                 hint="the names: [name for name, _ in model.named_modules()]",
             )
     return keep
+
+
+def of_another_model(model: nn.Module, what: str, expected: str, seen: Iterable[object], hint: str) -> OutOfDomain:
+    """The error of what belongs to another model: ``what`` it is, ``"the state is"``, and whose names it has."""
+    names = [str(each) for each in seen]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return OutOfDomain(
+        f"{what} of another model",
+        device=type(model).__name__,
+        expected=expected,
+        seen=(", ".join(names[:3]) or "no names at all") + more,
+        hint=hint,
+    )
+
+
+def _require_of(model: nn.Module, what: str, names: Iterable[object], hint: str) -> None:
+    """Refuse names of which one cannot be of a product of the model."""
+    if others := not_in(model, names):
+        known = [*(name for name, _ in model.named_modules() if name), *_tensors(model)]
+        hint = did_you_mean(others[0], known, hint)
+        raise of_another_model(model, what, "names of this model's products", others, hint)
 
 
 def not_in(model: nn.Module, products: Iterable[object]) -> list[object]:

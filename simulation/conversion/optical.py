@@ -19,10 +19,12 @@ from simulation.benches.naming import named
 from simulation.benches.opening import Source, open_bench, require_known_light
 from simulation.benches.tiled import TiledBench
 from simulation.conversion.asked import (
+    OF_THAT_MODEL,
     OTHERS,
     light_level,
     lights,
     not_in,
+    of_another_model,
     patterns,
     ranges_of,
     require_model,
@@ -264,7 +266,7 @@ def load_optical_state(model: nn.Module, state: Mapping[str, tuple[int, int, int
     layers = layers_of(model)
     found, state = layers.by_name, states_of(state, model)
     if other := sorted(found.keys() - state.keys() - {*not_in(model, found)}):
-        raise OutOfDomain("the state is of another model", expected=f"a layer {other[0]}", seen=f"{len(state)} others")
+        raise of_another_model(model, "the state is", f"the noise of {other[0]}, too", state, OF_THAT_MODEL)
     for name, (first, second, calls) in state.items():
         noise = Noise((first, second), calls)
         if name in found:

@@ -111,6 +111,7 @@ def test_a_pattern_that_names_nothing_is_refused_with_names_near_it(model: GPT, 
     with pytest.raises(OutOfDomain, match="nothing in the model") as caught:
         opticalize(model, "paper", keep=keep)
     assert re.search(r"as \w+", caught.value.expected)
+    assert "blocks.0.ffn.up," in caught.value.expected or keep != ["blocks.0.ffn.upp"]
 
 
 def test_a_block_that_is_kept_stays_digital_when_it_runs() -> None:
@@ -190,6 +191,23 @@ def test_what_is_no_state_of_this_models_noise_is_refused(state: Any) -> None:
     with pytest.raises(OutOfDomain, match="state"):
         load_optical_state(optical, state)
     assert optical_state(optical) == before
+
+
+def test_what_is_of_another_model_is_refused_in_one_way_with_the_nearest_name(model: GPT) -> None:
+    optical, name = opticalize(model, "ideal", photons_per_mac=3.0), "blocks.0.ffn.upp"
+    state = {**optical_state(optical), **{name: (1, 2, 3)}}
+    for what, ask in (
+        ("light is", lambda: opticalize(model, "ideal", photons_per_mac={name: 3.0})),
+        ("ranges are", lambda: opticalize(model, "ideal", ranges={name: RANGE})),
+        ("state is", lambda: load_optical_state(optical, state)),
+        ("state is", lambda: load_optical_state(optical, {})),
+    ):
+        with pytest.raises(OutOfDomain, match=f"^the {what} of another model") as caught:
+            ask()
+        error = caught.value
+        assert (error.device, bool(error.expected), bool(error.hint)) == ("GPT", True, True)
+        assert error.seen == name if "names" in error.expected else error.seen == "no names at all"
+        assert "did you mean blocks.0.ffn.up?" in error.hint or error.seen != name
 
 
 def test_report_is_a_table_of_layers_shares_photons_and_reasons(model: GPT) -> None:
