@@ -384,6 +384,7 @@ def same(one, other):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_no_flipped_bit_goes_unseen(saved, form):
     path, rng = saved[form], np.random.default_rng(14)

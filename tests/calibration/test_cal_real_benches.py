@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from cal_bench import bench
+from everyday import everyday
 
 from calibration.bench.dark import fit_dark
 from calibration.bench.lut_fit import fit_lut
@@ -111,7 +112,7 @@ def test_curve_that_falls_again_is_folded_and_one_that_is_flat_at_its_end_is_not
             assert fit_lut(light, np.full(256, 2500.0), 0.0, "slm").levels == 256
 
 
-@pytest.mark.parametrize("tau_s", [1e-5, 1e-4, 3e-4])
+@pytest.mark.parametrize("tau_s", everyday([1e-5, 1e-4, 3e-4], 0))
 def test_time_constant_of_a_very_fast_panel_is_not_biased_upward(tau_s: float) -> None:
     """The mean light of each exposure in closed form, with 0.05 % of flicker; the truth lies within the error."""
     exposure_s, period_s, latency_s = 0.010, 1 / 60, 0.008

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from everyday import everyday
 from scipy import integrate, stats
 
 from calibration.bench.focus import bleed, focus, leak
@@ -72,7 +73,7 @@ def test_panel_is_found_whatever_the_rotation_or_reflection(scale: float, turned
     assert np.hypot(*distance).max() < 0.5  # a thirtieth of a cell
 
 
-@pytest.mark.parametrize("blur_px", [0.6, 1.5, 4.0])
+@pytest.mark.parametrize("blur_px", everyday([0.6, 1.5, 4.0], 0, 1))
 def test_blur_is_what_the_picture_was_blurred_with(blur_px: float) -> None:
     seen = seen_through(affine(1.1, 1.0), blur_px)
     located = locate(seen)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from filelock import FileLock
-from fitted import fit_step_once
+from fitted import fit_channel_once, fit_step_once
 from undrawn_figures import Undrawn
 
 from calibration.frames.products import ProductGroup
@@ -75,10 +75,11 @@ def figures(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def steps_fitted_once() -> Iterator[None]:
-    """Every run on one bench has the same readings of the panels' steps."""
+def fitted_once() -> Iterator[None]:
+    """Every run on one bench has the same readings of the panels' steps, and of its probes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("labctl.nodes.timing.fit_step", fit_step_once)
+        patch.setattr("labctl.nodes.gain.ScreenedFit", fit_channel_once)
         yield
 
 

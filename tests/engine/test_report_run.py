@@ -1,38 +1,16 @@
-"""The report of a run, made again from Python as the front door's docstring says."""
+"""The report of an old run, made again with every figure drawn."""
 
 from __future__ import annotations
 
-import doctest
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 from pages import without_figures
 
-import labctl
 from labctl.__main__ import main
 
 pytestmark = pytest.mark.figures
-
-
-@pytest.fixture(scope="module")
-def calibrated(calibrated_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an archive of one run without products."""
-    folder = tmp_path_factory.mktemp("front")
-    shutil.copytree(calibrated_once, folder / "runs")
-    return folder
-
-
-def test_the_example_works_and_the_page_is_whole(calibrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(calibrated)
-    run = labctl.open_run()
-    (run.path / "report.html").unlink(missing_ok=True)
-    [example] = [test for test in doctest.DocTestFinder().find(labctl.report_run, "report_run") if test.examples]
-    failed, tried = doctest.DocTestRunner().run(example)
-    assert tried
-    assert not failed
-    assert run.run_id in (run.path / "report.html").read_text(encoding="utf-8")
 
 
 def test_report_of_an_old_run_is_made_anywhere(measured_once: Path, tmp_path: Path) -> None:
@@ -44,11 +22,3 @@ def test_report_of_an_old_run_is_made_anywhere(measured_once: Path, tmp_path: Pa
     assert len(images) >= 7
     assert all(len(image) > 10_000 for image in images)  # drawn, each of them
     assert "http" not in without_figures(text)
-
-
-def test_the_page_goes_where_it_is_asked_for_and_the_run_stays_as_it_was(calibrated: Path, tmp_path: Path) -> None:
-    run = labctl.open_run("latest", calibrated / "runs")
-    before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
-    assert labctl.report_run(run, tmp_path / "page.html") == tmp_path / "page.html"
-    assert (tmp_path / "page.html").stat().st_size > 10_000
-    assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before

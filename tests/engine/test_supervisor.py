@@ -117,7 +117,7 @@ OPENED = "labctl.engine.supervisor.opened"
         pytest.param(
             "labctl.engine.supervisor.watch", ENDED.format(0), 20, "fault", "no device was in use", marks=SLOW
         ),
-        ("labctl.engine.supervisor.unwatch", KILLED, 20, "fault", "no device was in use"),
+        pytest.param("labctl.engine.supervisor.unwatch", KILLED, 20, "fault", "no device was in use", marks=SLOW),
         ("labctl.archive.RunWriter.finish", KILLED, 0, "ok", "after it had sealed the run as ok"),
     ],
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from everyday import everyday
 
 from labctl.archive import RunWriter
 from labctl.bench.acquirer import Acquirer
@@ -41,19 +42,27 @@ def registered(tmp_path: Path) -> Callable[..., Walked]:
 
 @pytest.mark.parametrize(
     ("settings", "slm", "display"),
-    [
-        ((), "", ""),
-        (("camera.mirrored=true",), "mirrored left to right", "mirrored left to right"),
-        (("camera.upside_down=true",), "mirrored top to bottom", "mirrored top to bottom"),
-        (("camera.turned_deg=90",), "turned by 90°", "turned by 90°"),
-        (("camera.turned_deg=270",), "turned by -90°", "turned by -90°"),
-        (("camera.turned_deg=180",), "upside down", "upside down"),
-        (("camera.turned_deg=90", "camera.mirrored=true"), "mirrored and turned by -90°", "mirrored and turned by"),
-        (("display.mirrored=true",), "", "mirrored left to right"),
-        (("slm.mirrored=true", "slm.rotation_deg=180"), "mirrored top to bottom", ""),
-        (("display.rotation_deg=-90",), "", "turned by -90°"),
-        (("display.mirrored=true", "camera.mirrored=true"), "mirrored left to right", ""),
-    ],
+    everyday(
+        [
+            ((), "", ""),
+            (("camera.mirrored=true",), "mirrored left to right", "mirrored left to right"),
+            (("camera.upside_down=true",), "mirrored top to bottom", "mirrored top to bottom"),
+            (("camera.turned_deg=90",), "turned by 90°", "turned by 90°"),
+            (("camera.turned_deg=270",), "turned by -90°", "turned by -90°"),
+            (("camera.turned_deg=180",), "upside down", "upside down"),
+            (("camera.turned_deg=90", "camera.mirrored=true"), "mirrored and turned by -90°", "mirrored and turned by"),
+            (("display.mirrored=true",), "", "mirrored left to right"),
+            (("slm.mirrored=true", "slm.rotation_deg=180"), "mirrored top to bottom", ""),
+            (("display.rotation_deg=-90",), "", "turned by -90°"),
+            (("display.mirrored=true", "camera.mirrored=true"), "mirrored left to right", ""),
+        ],
+        0,
+        1,
+        4,
+        6,
+        8,
+        9,
+    ),
 )
 def test_picture_that_is_turned_or_mirrored_is_mapped_and_said_in_words(registered, settings, slm, display) -> None:
     """The map against the mock's own geometry, at the corners of the grid; the words against what was set."""
@@ -79,11 +88,15 @@ def test_report_says_which_picture_is_mirrored(registered) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "now"),
-    [
-        (("camera.mirrored=true",), "mirrored left to right, and upright"),
-        (("camera.turned_deg=180",), "upside down, and upright"),
-        (("camera.turned_deg=-90",), "turned by -90°, and upright"),
-    ],
+    everyday(
+        [
+            (("camera.mirrored=true",), "mirrored left to right, and upright"),
+            (("camera.turned_deg=180",), "upside down, and upright"),
+            (("camera.turned_deg=-90",), "turned by -90°, and upright"),
+        ],
+        0,
+        2,
+    ),
 )
 def test_picture_that_is_turned_over_since_it_was_registered_is_called_so(registered, settings, now) -> None:
     then, _ = registered()

@@ -25,8 +25,8 @@ LAST_LINE = {
     "write_a_driver": r"Thermometer on COM3: 21\.4 degC",
 }
 """What each script says last."""
-LONG = {"adapt_to_a_bench", "measure_and_simulate", "read_a_run"}
-"""They measure or train; the commands that they show have tests of their own."""
+LONG = {"adapt_to_a_bench", "load_and_score", "measure_and_simulate", "read_a_run", "report_a_model"}
+"""They measure, train or load a model; what they show has tests of its own."""
 
 
 def test_every_script_is_listed_and_tried() -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from everyday import everyday
 from processes import LIMIT_S
 
 PROGRAM = """
@@ -67,11 +68,14 @@ def scaled(number):
 
 @pytest.mark.parametrize(
     ("imported", "called"),
-    [
-        ("from parts.scalars import scaled", "scaled"),
-        ("from parts.deep import (  # what it takes\n    scalars,\n)", "scalars.scaled"),
-        ("from .scalars import scaled", "scaled"),
-    ],
+    everyday(
+        [
+            ("from parts.scalars import scaled", "scaled"),
+            ("from parts.deep import (  # what it takes\n    scalars,\n)", "scalars.scaled"),
+            ("from .scalars import scaled", "scaled"),
+        ],
+        1,
+    ),
 )
 def test_a_kernel_is_compiled_anew_when_what_it_calls_has_changed(tmp_path: Path, imported: str, called: str) -> None:
     deep = "deep" in imported

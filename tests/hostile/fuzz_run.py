@@ -17,6 +17,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 DAMAGES = int(os.environ.get("LABCTL_DAMAGES", "2000"))
 """Mutations of each format in the slow tests."""
+FEW = 20
+"""Mutations of each format in the tests of every day."""
 LONGEST_S = 10.0
 MOST_BYTES = 10**9
 START_S = 240.0

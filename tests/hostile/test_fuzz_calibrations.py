@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fuzz_run import DAMAGES, bad, outcomes, side_by_side
+from fuzz_run import DAMAGES, FEW, bad, outcomes, side_by_side
 from fuzz_samples import CALIBRATIONS, required
 
 SEALED = {name: form.sealed for name, form in CALIBRATIONS.items()}
@@ -13,8 +13,8 @@ SEALED = {name: form.sealed for name, form in CALIBRATIONS.items()}
 
 def test_damaged_calibrations_are_refused_or_read_alike(tmp_path: Path) -> None:
     required(CALIBRATIONS)
-    found = outcomes([(name, 0, 50) for name in CALIBRATIONS], tmp_path)
-    assert len(found) == 50 * len(CALIBRATIONS)
+    found = outcomes([(name, 0, FEW) for name in CALIBRATIONS], tmp_path)
+    assert len(found) == FEW * len(CALIBRATIONS)
     assert {one.kind for one in found} >= {"refused", "same"}
     assert not bad(found, SEALED)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fuzz_run import DAMAGES, bad, outcomes, side_by_side
+from fuzz_run import DAMAGES, FEW, bad, outcomes, side_by_side
 from fuzz_samples import MEASUREMENTS, required
 
 SEALED = {name: form.sealed for name, form in MEASUREMENTS.items()}
@@ -13,8 +13,8 @@ SEALED = {name: form.sealed for name, form in MEASUREMENTS.items()}
 
 def test_damaged_measurements_are_refused_or_read_alike(tmp_path: Path) -> None:
     required(MEASUREMENTS)
-    found = outcomes([(name, 0, 50) for name in MEASUREMENTS], tmp_path)
-    assert len(found) == 50 * len(MEASUREMENTS)
+    found = outcomes([(name, 0, FEW) for name in MEASUREMENTS], tmp_path)
+    assert len(found) == FEW * len(MEASUREMENTS)
     assert {one.kind for one in found} >= {"refused", "same"}
     assert not bad(found, SEALED)
 

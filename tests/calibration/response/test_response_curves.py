@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from everyday import everyday
 from somebodys_bench import bench
 
 from calibration.errors import CalibrationError, FitError
@@ -57,7 +58,7 @@ def test_identity_weights_with_a_saturation_of_each_output_are_followed():
     assert chosen(fit)["drift"] == "still"
 
 
-@pytest.mark.parametrize("gamma", [0.45, 1.2, 2.2])
+@pytest.mark.parametrize("gamma", everyday([0.45, 1.2, 2.2], 2))
 def test_gray_levels_with_a_gamma_leave_no_drift_and_no_common_noise(gamma):
     rng = np.random.default_rng(22)
     w, x = rng.random((4, 12)), rng.integers(0, 256, (750, 12)).astype(float)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from everyday import everyday
 
 from calibration.errors import FitError, OutOfDomain
 from calibration.response.fit import fit_response
@@ -67,7 +68,7 @@ def test_rows_like_those_of_the_fit_are_inside_and_keep_their_intervals(ordinary
     assert np.median(found.sd / before.sd) == pytest.approx(1, abs=1e-9)
 
 
-@pytest.mark.parametrize("distinct", [3, 6, 9])
+@pytest.mark.parametrize("distinct", everyday([3, 6, 9], 1))
 def test_few_distinct_rows_do_not_determine_others(distinct):
     truth = Truth(distinct)
     few = truth.dense(distinct, seed=2)
@@ -108,7 +109,7 @@ def test_rows_of_rank_4_determine_their_span_and_nothing_beyond():
     assert inside > 0.93
 
 
-@pytest.mark.parametrize("seed", [3, 7])
+@pytest.mark.parametrize("seed", everyday([3, 7], 0))
 def test_one_hot_rows_do_not_tell_what_dense_ones_read(seed):
     truth = Truth(seed)
     response = truth.fitted(np.eye(INPUTS)[truth.rng.integers(0, INPUTS, ROWS)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from everyday import everyday
 
 from calibration.response.fit import fit_response
 from calibration.response.observations import Observations
@@ -19,9 +20,15 @@ def saturating(light):
     return light / (1 + 0.3 * light / 1200)
 
 
-@pytest.mark.parametrize(("power", "detector"), [(1.0, straight), (1.8, straight), (1.0, saturating)])
-@pytest.mark.parametrize("begins", [0, 350])
-def test_single_inputs_among_dense_rows_are_the_same_bench(power, detector, begins):
+@pytest.mark.parametrize(
+    ("begins", "power", "detector"),
+    everyday(
+        [(begins, *bench) for begins in (0, 350) for bench in ((1.0, straight), (1.8, straight), (1.0, saturating))],
+        0,
+        5,
+    ),
+)
+def test_single_inputs_among_dense_rows_are_the_same_bench(begins, power, detector):
     rng = np.random.default_rng(3)
     weights = rng.random((OUTPUTS, INPUTS))
     gain = 250 * weights * (1 + 0.05 * rng.normal(size=weights.shape))

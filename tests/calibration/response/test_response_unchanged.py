@@ -39,7 +39,7 @@ def changed(a, b):
     return {d.name for d in compared(a, b)[0] if d.changed}
 
 
-@pytest.mark.parametrize("seed", everyday(range(40), 0, 1, 2, 3))
+@pytest.mark.parametrize("seed", everyday(range(40), 0))
 def test_an_unchanged_bench_in_much_noise_is_not_called_changed(seed):
     pair = Pair(seed, 150.0)
     assert not changed(pair.fitted(), pair.fitted())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from everyday import everyday
 
 from calibration.errors import FitError
 from calibration.response.fit import fit_response
@@ -39,13 +40,13 @@ def same(fit, usual, *, of=1.0, offset=0.0, inputs=1.0, weights=1.0, rtol=1e-6):
     assert fit.gate.chi2_per_dof == pytest.approx(usual.gate.chi2_per_dof, rel=rtol)
 
 
-@pytest.mark.parametrize("of", [1e-15, 1e-9, 3e-5, 7e4, 1e15])
+@pytest.mark.parametrize("of", everyday([1e-15, 1e-9, 3e-5, 7e4, 1e15], 0, 4))
 def test_the_unit_of_the_readings_does_not_matter(usual, of):
     x, w, y = recorded()
     same(fit_response(Observations(x, w, of * y)), usual, of=of)
 
 
-@pytest.mark.parametrize(("of", "spreads"), [(1.0, 1e3), (1.0, -1e6), (1e-9, 1e6)])
+@pytest.mark.parametrize(("of", "spreads"), everyday([(1.0, 1e3), (1.0, -1e6), (1e-9, 1e6)], 1))
 def test_an_offset_of_the_readings_does_not_matter(usual, of, spreads):
     x, w, y = recorded()
     offset = of * spreads * y.std()
@@ -53,7 +54,7 @@ def test_an_offset_of_the_readings_does_not_matter(usual, of, spreads):
     same(fit_response(Observations(x, w, of * y + offset)), usual, of=of, offset=offset, rtol=1e-5)
 
 
-@pytest.mark.parametrize("unit", [1e-12, 1e12])
+@pytest.mark.parametrize("unit", everyday([1e-12, 1e12], 1))
 def test_the_units_of_inputs_and_of_weights_do_not_matter(usual, unit):
     x, w, y = recorded()
     same(fit_response(Observations(x * unit, w, y)), usual, inputs=unit)
