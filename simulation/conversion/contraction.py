@@ -109,7 +109,7 @@ def contract(multiply: Multiply, stays: Stays, leave: Leave, is_mean: bool, args
         leave(OTHER_TYPE, math.prod(shape))
         return None
     a, b = a.to(kind), b.to(kind)
-    y = multiply(_matrix(a, batch, free[0], over), _matrix(b, batch, free[1], over).mT)
+    y = multiply(_matrix(a, batch, free[0], over), _matrix(b, batch, free[1], over).mT, of=(a, b))
     if y is None:
         return None
     order = [*batch, *free[0], *free[1]]

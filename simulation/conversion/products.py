@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -16,10 +17,19 @@ from simulation.conversion.counting import ELEMENTWISE, Count
 aten = torch.ops.aten
 
 
-class Multiply(Protocol):
-    """(n, K) by (K, M), or (B, n, K) by (B, K, M), and a bias (M,); None where torch is to do it."""
+Copied = tuple[Tensor | None, Tensor | None]
+"""What two operands were rearranged from: a copy lies elsewhere, and is the same matrix."""
 
-    def __call__(self, a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor | None: ...
+
+class Multiply(Protocol):
+    """(n, K) by (K, M), or (B, n, K) by (B, K, M), and a bias (M,); None where torch is to do it.
+
+    ``of`` says what the operands were rearranged from.
+    """
+
+    def __call__(
+        self, a: Tensor, b: Tensor, bias: Tensor | None = None, *, of: Copied = (None, None)
+    ) -> Tensor | None: ...
 
 
 def _mm(multiply: Multiply, a: Tensor, b: Tensor) -> Tensor | None:
@@ -39,7 +49,7 @@ def _dot(multiply: Multiply, a: Tensor, b: Tensor) -> Tensor | None:
 def _addbmm(multiply: Multiply, c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor | None:
     """Σ over the batch: one product of rows and columns that lie end to end."""
     rows, columns = a.transpose(0, 1).flatten(1), b.flatten(0, 1)
-    found: Tensor | None = _added(_mm)(multiply, c, rows, columns, beta=beta, alpha=alpha)
+    found: Tensor | None = _added(_mm)(partial(multiply, of=(a, b)), c, rows, columns, beta=beta, alpha=alpha)
     return found
 
 
@@ -65,16 +75,16 @@ def _linear(multiply: Multiply, x: Tensor, weight: Tensor, bias: Tensor | None =
     if bias is not None and bias.shape != matrix.shape[:1]:  # a single number
         y = _linear(multiply, x, weight)
         return None if y is None else y + bias
-    y = multiply(x.reshape(-1, x.shape[-1]), matrix.t(), bias)
+    y = multiply(x.reshape(-1, x.shape[-1]), matrix.t(), bias, of=(x, None))
     return None if y is None else y.reshape(*x.shape[:-1], *weight.shape[:-1])
 
 
 def _matmul(multiply: Multiply, a: Tensor, b: Tensor) -> Any:
     """Vectors by one matrix, or as many matrices by as many; torch takes other shapes apart."""
     if b.ndim == 2 and a.ndim >= 2:
-        y = multiply(a.reshape(-1, a.shape[-1]), b)
+        y = multiply(a.reshape(-1, a.shape[-1]), b, of=(a, None))
     elif a.ndim > 2 and a.shape[:-2] == b.shape[:-2]:
-        y = multiply(a.flatten(0, -3), b.flatten(0, -3))
+        y = multiply(a.flatten(0, -3), b.flatten(0, -3), of=(a, b))
     else:
         return NotImplemented
     return None if y is None else y.view(*a.shape[:-1], b.shape[-1])
@@ -104,7 +114,7 @@ def _convolution(
     windows = nn.functional.unfold(x, kernel, tuple(dilation), tuple(padding), tuple(stride)).transpose(
         1, 2
     )  # (B, L, K)
-    y = multiply(windows.reshape(-1, windows.shape[-1]), weight.flatten(1).t(), bias)
+    y = multiply(windows.reshape(-1, windows.shape[-1]), weight.flatten(1).t(), bias, of=(None, weight))
     if y is None:
         return None
     sides = [

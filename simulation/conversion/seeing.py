@@ -16,7 +16,7 @@ from calibration.errors import OutOfDomain
 from simulation.conversion.contraction import NOT_SEEN, contract, forget, is_last, note
 from simulation.conversion.counting import count_macs, count_nested, multiplies, why_digital
 from simulation.conversion.origins import Origin, storage_of, tensors_of
-from simulation.conversion.products import Kind, aten, kind_of
+from simulation.conversion.products import Copied, Kind, aten, kind_of
 
 
 class Router(Protocol):
@@ -212,7 +212,9 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._uncount()
         return found
 
-    def _multiply(self, a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor | None:
+    def _multiply(
+        self, a: Tensor, b: Tensor, bias: Tensor | None = None, *, of: Copied = (None, None)
+    ) -> Tensor | None:
         """(n, K) by (K, M), or (B, n, K) by (B, K, M); None where torch is to do it."""
         macs = a.numel() * b.shape[-1]
         if not macs or not _belong_together(a, b, bias):
@@ -228,7 +230,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
             sparse = a if a.layout is not torch.strided else b
             self._router.leave("a product of sparse operands", macs * sparse._nnz() // max(sparse.numel(), 1))
             return None
-        left, right = self._narrowed(a), self._narrowed(b)
+        left, right = self._narrowed(a) or self._copied(a, of[0]), self._narrowed(b) or self._copied(b, of[1])
         if a.shape[-1] == 1 and (left or right):
             self._router.leave("an outer product: nothing is summed", macs)
             return None
@@ -293,6 +295,13 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if each.parameter is not None and 0 <= tensor.storage_offset() - each.start < each.parameter.numel():
                 return each
         return self._router.narrowed(self._origin(tensor), tensor)
+
+    def _copied(self, copy: Tensor, source: Tensor | None) -> Origin | None:
+        """Where a copy comes from: of a whole parameter, it stands for that; of a part, it was computed from it."""
+        origin = None if source is None else self._narrowed(source)
+        if origin is None or origin.parameter is None or origin.parameter.numel() != copy.numel():
+            return None if origin is None else Origin(origin.name)
+        return Origin(origin.name, copy)
 
     def _origin(self, tensor: Tensor) -> Origin | None:
         """None for what depends on the input."""

@@ -17,7 +17,7 @@ from simulation.conversion.by_parts import by_parts, recurrent_by_parts
 from simulation.conversion.contraction import contract, forget, note
 from simulation.conversion.counting import count_macs, multiplies
 from simulation.conversion.origins import tensors_of
-from simulation.conversion.products import kind_of
+from simulation.conversion.products import Copied, kind_of
 from simulation.energy.forms import Form, forms_of
 
 aten = torch.ops.aten
@@ -304,9 +304,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if form.after_softmax:
             self._elements("softmax", batch * n * form.k)
 
-    def _written_out(self, a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor | None:
+    def _written_out(
+        self, a: Tensor, b: Tensor, bias: Tensor | None = None, *, of: Copied = (None, None)
+    ) -> Tensor | None:
         """A product that is multiplied element by element and summed."""
-        self._product(Form(a.shape[-2], a.shape[-1], b.shape[-1], a.shape[:-2].numel(), a, b))
+        self._product(Form(a.shape[-2], a.shape[-1], b.shape[-1], a.shape[:-2].numel(), of[0], of[1]))
         return None
 
     def _other(self, name: str, macs: int | None) -> None:
