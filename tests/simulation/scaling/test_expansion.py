@@ -219,7 +219,7 @@ def test_products_that_are_not_named_may_share_one_light() -> None:
 
 
 def test_a_budget_of_another_model_is_refused() -> None:
-    with pytest.raises(OutOfDomain, match="does not have"):
+    with pytest.raises(OutOfDomain, match="light is of another model"):
         opticalize(small_gpt(), "ideal", photons_per_mac={"blocks.0.ffn.up": 10.0, "blocks.2.ffn.up": 10.0})
     with pytest.raises(OutOfDomain, match="any product"):
         opticalize(small_gpt(), "ideal", photons_per_mac={})
