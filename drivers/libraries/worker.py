@@ -74,12 +74,7 @@ class Worker:
         DeviceLost
             When the worker is closed.
         """
-        job = Job(do)
-        with self._posting:  # a job behind the end would never be made, and whoever waits for it would wait in vain
-            if not self._closed:
-                self._jobs.put(job)
-                return job
-        raise DeviceLost(f"{self._device} is closed", device=self._device, hint="open it again")
+        return self._put(do, is_last=False)
 
     def call(self, action: str, do: Callable[[], T], timeout_s: float) -> T:
         """Have a call made and wait for what it returns, or raises.
@@ -103,8 +98,7 @@ class Worker:
 
     def end(self, action: str, do: Callable[[], object], timeout_s: float) -> None:
         """Have a last call made, even where the caller has given up on it, and none after it. As `call` otherwise."""
-        job = self.post(do)
-        self.close()
+        job = self._put(do, is_last=True)
         job.done.wait(timeout_s)
         self._outcome(action, job, timeout_s)
 
@@ -114,6 +108,17 @@ class Worker:
             if not self._closed:
                 self._closed = True
                 self._jobs.put(None)
+
+    def _put(self, do: Callable[[], Any], is_last: bool) -> Job:
+        job = Job(do)
+        with self._posting:  # a job behind the end would never be made, and whoever waits for it would wait in vain
+            if self._closed:
+                raise DeviceLost(f"{self._device} is closed", device=self._device, hint="open it again")
+            self._jobs.put(job)
+            if is_last:
+                self._closed = True
+                self._jobs.put(None)
+        return job
 
     def _outcome(self, action: str, job: Job, timeout_s: float) -> Any:
         """What a call returned, or raised; `DeviceTimeout` while it has not come back."""

@@ -10,6 +10,8 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -44,8 +46,12 @@ def require_program(name: str, install: str) -> str:
     return path
 
 
-def one_at_a_time(what: str) -> FileLock:
-    """A lock between all test processes of this machine, for what only one of them can have.
+@contextmanager
+def one_at_a_time(what: str) -> Iterator[None]:
+    """A block that only one test process of this machine is in, for what only one of them can have.
+
+    Whoever waits has its turn before one that comes back for more: else a file of tests that all want it, and let go of
+    it for a moment only, would keep the others out until their time is over.
 
     A test that takes it in a fixture says ``@pytest.mark.timeout(60, func_only=True)``: to wait is no fault of its own.
 
@@ -54,7 +60,16 @@ def one_at_a_time(what: str) -> FileLock:
     what
         Name of it: ``with one_at_a_time("udp-3956"):`` for the port at which every GigE Vision camera listens.
     """
-    return FileLock(Path(tempfile.gettempdir()) / f"labctl-tests-{what}.lock", timeout=WAIT_S)
+    turn, lock = (
+        FileLock(Path(tempfile.gettempdir()) / f"labctl-tests-{what}{part}.lock", timeout=WAIT_S, thread_local=False)
+        for part in ("-turn", "")
+    )
+    with turn:
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def lacking(reason: str) -> NoReturn:

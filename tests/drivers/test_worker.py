@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -77,6 +78,30 @@ def test_a_call_that_is_posted_while_another_thread_closes_is_made_or_refused(wo
     closing.join(60.0)
     with pytest.raises(DeviceLost):
         worker.post(lambda: None)
+
+
+def test_no_call_is_made_after_the_last_one_though_another_thread_posts_it_meanwhile(worker: Worker) -> None:
+    """That thread comes between the last call and the closing, where there is something between them."""
+    close, made = worker.close, []
+
+    def post() -> None:
+        with suppress(DeviceLost):
+            worker.post(lambda: made.append("another")).done.wait(60.0)
+
+    posting = threading.Thread(target=post)
+
+    def close_late() -> None:
+        posting.start()
+        posting.join(60.0)
+        close()
+
+    worker.close = close_late  # type: ignore[method-assign]
+    worker.end("close", lambda: made.append("the last"), 60.0)
+    if not posting.ident:
+        posting.start()
+    posting.join(60.0)
+    worker.close = close  # type: ignore[method-assign]
+    assert made == ["the last"]
 
 
 def test_a_drain_keeps_the_last_frames_and_their_numbers(worker: Worker) -> None:
