@@ -235,8 +235,8 @@ class Setting:
         if self.bits is None:
             return {}
         few = torch.tensor([list(ids[:context])])
-        found = observe(model, [few.to(next(model.parameters(), few).device)], tile=self._tile)
-        return {name: replace(each, input=math.inf, steps=self.bits.steps) for name, each in found.items()}
+        found = observe(model, [few.to(next(model.parameters(), few).device)], tile=self._tile, inputs=False)
+        return {name: replace(each, steps=self.bits.steps) for name, each in found.items()}
 
 
 OWN = Setting()
