@@ -1,7 +1,8 @@
 """Open a run folder, read what the camera read, and plot it: `python read_a_run.py [RUN] [RUNS]`.
 
 Without arguments a small mock bench is calibrated first, which takes half a minute. The figure shows the photon
-transfer of the noise scan, variance against mean, one point for each output and pattern; it is written to `run.png`.
+transfer of the noise scan, variance against mean, one point for each output and pattern; it is written to `run.png`
+in the folder that you are in.
 """
 
 import sys
@@ -37,8 +38,9 @@ def plot(name: str, runs: Path) -> None:
     axes.set_xlabel("mean reading of an output [DN]")
     axes.set_ylabel("variance between repeats [DN²]")
     FigureCanvasAgg(figure)
-    figure.savefig("run.png", dpi=120)
-    print(f"{len(readings)} readings of {readings.shape[1]} outputs: run.png")
+    picture = Path("run.png").resolve()
+    figure.savefig(picture, dpi=120)
+    print(f"{len(readings)} readings of {readings.shape[1]} outputs: {picture}")
 
 
 def main(name: str = "latest", runs: str = "") -> None:

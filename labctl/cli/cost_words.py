@@ -18,6 +18,7 @@ COLUMNS = "digital processor", "per MAC", "this is better by", "90 %"
 def show(lab: Lab, cost: Cost) -> None:
     """Where the joules go, against what, and with what light, machine and assumptions."""
     from labctl.studies.energy import CROSSOVER_LIKE
+    from labctl.studies.energy_rows import BILL, bill_rows
     from labctl.studies.light import DARK
     from labctl.studies.quantities import area, joules, prefixed
 
@@ -31,11 +32,7 @@ def show(lab: Lab, cost: Cost) -> None:
     console.say(cost.built_of)
     for words in cost.scaled:
         console.say(f"  {words}")
-    rows = [
-        (name, joules(value / bill.operations.tokens), f"{value / bill.total_j:.1%}")
-        for name, value in bill.by(lambda row: row.component).items()
-    ]
-    console.table(("part", "per token", "share"), rows)
+    console.table(BILL, bill_rows(cost))
     kinds = (f"{KINDS[kind]} {joules_of / bill.total_j:.0%}" for kind, joules_of in bill.by(lambda r: r.kind).items())
     console.say(f"shares: {', '.join(kinds)}")
     low, high = (joules(end / bill.operations.macs) for end in cost.interval_j)
@@ -74,15 +71,11 @@ def _show_light(lab: Lab, cost: Cost) -> None:
     lab.console.say(f"  against 300 fJ/MAC {times(first.advantage)}{published}")
 
 
-def against(cost: Cost) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def against(cost: Cost) -> tuple[tuple[str, ...], list[tuple[str, str, str, str]]]:
     """Headers and rows of the digital processors."""
-    from labctl.studies.quantities import joules, times
+    from labctl.studies.energy_rows import processor_rows
 
-    macs = cost.bill.operations.macs
-    return COLUMNS, [
-        (a.reference, joules(a.digital_j / macs), times(a.advantage), f"{times(a.low)} … {times(a.high)}")
-        for a in cost.against
-    ]
+    return COLUMNS, processor_rows(cost)
 
 
 def _show_conversation(lab: Lab, found: Served) -> None:
@@ -123,35 +116,11 @@ def _show_conversation(lab: Lab, found: Served) -> None:
 
 
 def _show_others(lab: Lab, cost: Cost) -> None:
-    from labctl.studies.quantities import joules, prefixed, times
+    from labctl.studies.energy_rows import AGAINST, array_rows, machine_rows
+    from labctl.studies.quantities import joules
 
-    tokens = cost.bill.operations.tokens
-    lab.console.table(
-        ("array", "held matrices", "per token", "against 300 fJ/MAC", "a pass"),
-        [
-            (
-                "unlimited" if a.array is None else f"{a.array[0]:,} × {a.array[1]:,}",
-                a.schedule,
-                joules(a.total_j / tokens),
-                times(a.advantage),
-                prefixed(a.seconds, "s"),
-            )
-            for a in cost.alternatives
-        ],
-    )
-    lab.console.table(
-        ("other machines", "bits", "per token", "against 300 fJ/MAC", "a pass"),
-        [
-            (
-                each.name,
-                str(each.bits),
-                joules(each.total_j / tokens),
-                times(each.advantage),
-                prefixed(each.seconds, "s"),
-            )
-            for each in cost.elsewhere
-        ],
-    )
+    lab.console.table(("array", "held matrices", *AGAINST), array_rows(cost))
+    lab.console.table(("other machines", "bits", *AGAINST), machine_rows(cost))
     for each in cost.elsewhere:
         if each.claimed_j is not None and each.found_j is not None:
             lab.console.say(f"published of {each.name}: {joules(each.claimed_j)} per MAC")

@@ -7,6 +7,7 @@ from itertools import chain
 
 from labctl.report.document import table
 from labctl.studies.energy import Cost
+from labctl.studies.energy_rows import AGAINST, BILL, array_rows, bill_rows, machine_rows, processor_rows
 from labctl.studies.quantities import amount, area, joules, prefixed, times
 from simulation.energy.constants import Constant
 
@@ -20,26 +21,15 @@ def energy_tables(cost: Cost) -> Iterator[str]:
 
 
 def _bill(cost: Cost) -> Iterator[str]:
-    tokens, total = cost.bill.operations.tokens, cost.bill.total_j
     yield "<h2>The bill</h2>"
-    yield table(
-        ("part", "per token", "share"),
-        [
-            (name, joules(value / tokens), f"{value / total:.1%}")
-            for name, value in cost.bill.by(lambda row: row.component).items()
-        ],
-    )
+    yield table(BILL, bill_rows(cost))
 
 
 def _processors(cost: Cost) -> Iterator[str]:
-    macs = cost.bill.operations.macs
     yield "<h2>Digital processors</h2>"
     yield table(
         ("processor", "per MAC", "this is better by", "90 %", "source"),
-        [
-            (a.reference, joules(a.digital_j / macs), times(a.advantage), f"{times(a.low)} … {times(a.high)}", a.source)
-            for a in cost.against
-        ],
+        [(*row, a.source) for row, a in zip(processor_rows(cost), cost.against, strict=True)],
     )
 
 
@@ -47,15 +37,9 @@ def _sizes(cost: Cost) -> Iterator[str]:
     schedules = {"pipelined": "while their own vectors pass (pipelined)", "in turn": "all the time (in turn)"}
     yield "<h2>Other sizes and schedules</h2>"
     yield table(
-        ("array", "held matrices are charged", "per token", "against 300 fJ/MAC", "a pass"),
-        [
-            (
-                "unlimited" if a.array is None else f"{a.array[0]:,} × {a.array[1]:,}", schedules[a.schedule],
-                joules(a.total_j / cost.bill.operations.tokens), times(a.advantage), prefixed(a.seconds, "s"),
-            )
-            for a in cost.alternatives
-        ],
-    )  # fmt: skip
+        ("array", "held matrices are charged", *AGAINST),
+        [(array, schedules[schedule], *rest) for array, schedule, *rest in array_rows(cost)],
+    )
 
 
 def _claims(cost: Cost) -> Iterator[str]:
@@ -85,21 +69,16 @@ def _claims(cost: Cost) -> Iterator[str]:
 
 
 def _machines(cost: Cost) -> Iterator[str]:
-    tokens = cost.bill.operations.tokens
     yield "<h2>Other machines</h2>"
     yield table(
-        (
-            "machine", "bits", "per token", "against 300 fJ/MAC", "a pass",
-            "published, its own work", "here", "verdict", "open",
-        ),
+        ("machine", "bits", *AGAINST, "published, its own work", "here", "verdict", "open"),
         [
             (
-                f"{each.name}: {each.words}", str(each.bits), joules(each.total_j / tokens), times(each.advantage),
-                prefixed(each.seconds, "s"),
+                f"{name}: {each.words}", *rest,
                 "–" if each.claimed_j is None else f"{joules(each.claimed_j)} per MAC ({each.claimed})",
                 "–" if each.found_j is None else joules(each.found_j), each.verdict, each.open,
             )
-            for each in cost.elsewhere
+            for (name, *rest), each in zip(machine_rows(cost), cost.elsewhere, strict=True)
         ],
     )  # fmt: skip
 

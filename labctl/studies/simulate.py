@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from calibration.errors import OutOfDomain
 from calibration.loading import Loaded, load_calibration
 from groundwork.errors import FileRefused
 from groundwork.nearest import did_you_mean
@@ -25,12 +24,11 @@ from labctl.studies.chains import Machine, score_all
 from labctl.studies.resolution import bits_stated
 from labctl.studies.sweep import Compute, in_this_process
 from labctl.summary import DigitalShare, LightLevel, LightUsed, Perplexity, Simulation
-from simulation.benches.families import NAMES, family
 from simulation.benches.imported import OTHER_LIGHT, Imported, ImportedBench
 from simulation.benches.machines import MACHINES
 from simulation.benches.multiplier import Multiplier
 from simulation.benches.opening import default_encoding, described, open_bench
-from simulation.benches.tiled import TiledScales
+from simulation.benches.setting import set_otherwise, tile_of
 from simulation.conversion.optical import BATCH
 from simulation.conversion.ranges import Ranges, observe
 from simulation.conversion.report import OpticalReport
@@ -142,26 +140,6 @@ def bits_of(stated: str) -> Bits:
     return Bits(*bits_stated(stated, 2, MOST))
 
 
-def with_bits(calibration: Loaded | str, bits: Bits) -> Optics:
-    """The bench, with no more levels than that.
-
-    Raises
-    ------
-    OutOfDomain
-        When it is an import: its levels are in its readings.
-    """
-    bench = described(calibration)
-    if isinstance(bench, Imported):
-        raise OutOfDomain(
-            "an imported bench shows what it was measured with",
-            device=bench.name,
-            expected="a calibration of a bench that labctl drives, or a preset",
-            seen="an import",
-            hint="leave out --bits, or: labctl simulate ideal --bits 4",
-        )
-    return bits.on(bench)
-
-
 def machines(calibration: Loaded | str, levels: Sequence[float]) -> list[Machine]:
     """On what the text is scored: digital, 8 bit, in light, of an import on a drawn bench, and at each level."""
     drawn = [DRAWN] if isinstance(described(calibration), Imported) else []
@@ -207,36 +185,17 @@ class Setting:
         OutOfDomain
             When there is no such preset, or an import is to have other bits.
         """
-        if self._tile and self.clip not in (None, 100):
-            raise OutOfDomain(
-                "nothing is clipped in tiles with scales of their own: the largest number of each is its full scale",
-                expected="no percentile, or 100",
-                seen=f"{self.clip:g}",
-                hint=f"leave out --clip, or --encoding {default_encoding(calibration)}",
-            )
-        bench = described(calibration) if self.bits is None else with_bits(calibration, self.bits)
-        return bench if self.clip is None else replace(bench, clip=(self.clip, self.clip))
-
-    @property
-    def _tile(self) -> int:
-        """Inputs that share a scale; 0: all."""
-        if self.encoding is None:
-            return 0
-        try:
-            way = family(self.encoding)
-        except OutOfDomain as error:
-            if (stem := self.encoding.partition(":")[0]) not in NAMES:  # else its number is wrong, which was said
-                error.hint = did_you_mean(stem, NAMES, "what each is: labctl presets")
-            raise
-        return way.tile if isinstance(way, TiledScales) else 0
+        return set_otherwise(calibration, clip=self.clip, encoding=self.encoding, bits=self.bits)
 
     def ranges(self, model: nn.Module, ids: Sequence[int], context: int) -> dict[str, Ranges]:
         """Of the converters after the light, for `opticalize`. Inputs are clipped by `clip` and by nothing else."""
         if self.bits is None:
             return {}
         few = torch.tensor([list(ids[:context])])
-        found = observe(model, [few.to(next(model.parameters(), few).device)], tile=self._tile)
-        return {name: replace(each, input=math.inf, steps=self.bits.steps) for name, each in found.items()}
+        found = observe(
+            model, [few.to(next(model.parameters(), few).device)], tile=tile_of(self.encoding), inputs=False
+        )
+        return {name: replace(each, steps=self.bits.steps) for name, each in found.items()}
 
 
 OWN = Setting()

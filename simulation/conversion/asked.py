@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from numbers import Integral, Real
 
@@ -15,6 +16,7 @@ from groundwork.nearest import did_you_mean, nearest
 from simulation.conversion.origins import constants_of
 from simulation.conversion.prepared import REPLICA
 from simulation.conversion.ranges import Ranges
+from simulation.light.coarse import MOST, Bits
 from simulation.light.optics import LEAST_PHOTONS, MOST_PHOTONS
 
 _OF_A_MODULE = re.compile(
@@ -131,6 +133,66 @@ def _is_state(each: object) -> bool:
 def _whole(stated: object) -> int:
     """A whole number; -1 for anything else."""
     return int(stated) if not isinstance(stated, bool) and isinstance(stated, Integral) else -1
+
+
+def bits_asked(stated: object) -> Bits | None:
+    """Bits of inputs, weights and outputs: one number for all of them, or three; None where None is stated.
+
+    Raises
+    ------
+    OutOfDomain
+        For anything else, and for numbers that are not from 2 to 16.
+    """
+    if stated is None or isinstance(stated, Bits):
+        return stated
+    each = tuple(stated) if isinstance(stated, tuple | list) else (stated,) * 3
+    if len(each) == 3 and all(_whole(bits) > 0 for bits in each):
+        return Bits(*map(_whole, each))
+    raise OutOfDomain(
+        "bits are one number for inputs, weights and outputs, or three",
+        expected=f"2 … {MOST}",
+        seen=repr(stated),
+        hint="bits=4, or bits=(4, 4, 8)",
+    )
+
+
+def clip_asked(stated: object) -> float | None:
+    """The percentile that is full scale; None where None is stated.
+
+    Raises
+    ------
+    OutOfDomain
+        For anything that is no percentile above 0, up to 100.
+    """
+    if stated is None or (not isinstance(stated, bool) and isinstance(stated, Real) and 0 < float(stated) <= 100):
+        return None if stated is None else float(stated)
+    raise OutOfDomain(
+        "a clip is a percentile of the magnitudes",
+        expected="a number above 0, up to 100, or None for the bench's own",
+        seen=repr(stated),
+        hint="clip=100 clips nothing",
+    )
+
+
+def converters_of(ranges: Mapping[str, Ranges], bits: Bits | None, model: nn.Module) -> dict[str, Ranges]:
+    """Ranges whose outputs are converted with so many bits; as they are where none are stated.
+
+    Raises
+    ------
+    OutOfDomain
+        When there are bits and no ranges: nobody knows which outputs the steps of the converters have to reach.
+    """
+    if bits is None:
+        return dict(ranges)
+    if not ranges:
+        raise OutOfDomain(
+            "outputs of few bits need the range of each product",
+            device=type(model).__name__,
+            expected="what observe returns",
+            seen="no ranges",
+            hint="ranges=simulation.observe(model, [inputs], inputs=False)",
+        )
+    return {name: replace(each, steps=bits.steps) for name, each in ranges.items()}
 
 
 def seed_of_noise(stated: object) -> int:

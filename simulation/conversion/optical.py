@@ -17,10 +17,14 @@ from simulation.benches.imported import ImportedBench
 from simulation.benches.multiplier import Multiplier
 from simulation.benches.naming import named
 from simulation.benches.opening import Source, open_bench, require_known_light
+from simulation.benches.setting import set_otherwise
 from simulation.benches.tiled import TiledBench
 from simulation.conversion.asked import (
     OF_THAT_MODEL,
     OTHERS,
+    bits_asked,
+    clip_asked,
+    converters_of,
     light_level,
     lights,
     not_in,
@@ -38,6 +42,7 @@ from simulation.conversion.ranges import Ranges
 from simulation.conversion.report import OpticalReport
 from simulation.conversion.routing import Routing, routing_of
 from simulation.light.accounting import Tally
+from simulation.light.coarse import Bits
 from simulation.light.settings import VARIANCES, Noise, Variance
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -68,6 +73,8 @@ def opticalize(
     ranges: Mapping[str, Ranges] | None = None,
     head: bool = False,
     encoding: str | None = None,
+    clip: float | None = None,
+    bits: Bits | int | tuple[int, int, int] | None = None,
     backend: BackendName = "auto",
 ) -> Model:
     """Copy a model so that its linear layers and attention products run on a calibrated bench.
@@ -105,6 +112,12 @@ def opticalize(
         Whether the output head becomes optical too; it changes nothing for a model without one.
     encoding
         How signs become light, by the name of a family (`simulation.benches.families`); the bench's own if None.
+    clip
+        Percentile of weights and of attention's second operands that full scale stands for, as ``--clip`` of
+        `labctl simulate`; 100 clips nothing, and None is the bench's own.
+    bits
+        Of inputs, weights and outputs in light, 2 to 16, as ``--bits`` of `labctl simulate`: ``4`` or ``(4, 4, 8)``;
+        the bench's own if None. What outputs the converters reach is said by ``ranges``, which are asked for.
     backend
         What computes: see `simulation.benches.backend.Benches`. Each layer's products are computed where its operands
         are, and the copy can be moved as any model.
@@ -113,7 +126,8 @@ def opticalize(
     ------
     OutOfDomain
         When there is no such encoding, variance or backend, the bench cannot do it, ``photons_per_mac`` is not a
-        positive number, a seed no whole number, ``ranges`` are none, light or ranges are stated for products that the
+        positive number, a seed no whole number, ``bits`` or ``clip`` are none, ``bits`` come without ``ranges``,
+        ``ranges`` are none, light or ranges are stated for products that the
         model does not have, or a pattern of ``keep`` names nothing in it.
     ArtefactError
         When nothing goes by the name of the calibration, or its file is damaged.
@@ -133,10 +147,14 @@ def opticalize(
     even = None if photons_per_mac is None or isinstance(photons_per_mac, Mapping) else light_level(photons_per_mac)
     seed = seed_of_noise(seed)
     device_seed = None if device_seed is None else seed_of_noise(device_seed)
-    clipped = ranges_of(ranges, model)
+    percentile, words = clip_asked(clip), bits_asked(bits)
+    clipped = converters_of(ranges_of(ranges, model), words, model)
     if variance not in VARIANCES:
         raise OutOfDomain("no such variance", expected=" or ".join(VARIANCES), seen=str(variance))
-    bench = open_bench(named(calibration), even, variance, encoding=encoding, device_seed=device_seed)
+    source = named(calibration)
+    if percentile is not None or words is not None:
+        source = set_otherwise(source, clip=percentile, encoding=encoding, bits=words, device_seed=device_seed)
+    bench = open_bench(source, even, variance, encoding=encoding, device_seed=device_seed)
     _require_same_tiles(bench, clipped)
     keep = patterns(keep, model)
     benches = Benches(bench, backend)

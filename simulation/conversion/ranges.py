@@ -42,13 +42,15 @@ class Ranges:
     tile: int = 0
 
 
-def observe(model: nn.Module, batches: Iterable[Tensor], *, tile: int = 0) -> Mapping[str, Ranges]:
+def observe(model: nn.Module, batches: Iterable[Tensor], *, tile: int = 0, inputs: bool = True) -> Mapping[str, Ranges]:
     """Run a digital model on ``batches`` of its inputs and note each product's ranges.
 
     Parameters
     ----------
     tile
         Of `Ranges`. Inputs of tiles are not clipped, for each has its own scale.
+    inputs
+        Whether inputs are clipped, too; their range is infinite where not.
 
     Returns
     -------
@@ -61,7 +63,7 @@ def observe(model: nn.Module, batches: Iterable[Tensor], *, tile: int = 0) -> Ma
     """
     if isinstance(tile, bool) or not isinstance(tile, int) or tile < 0:
         raise OutOfDomain("a tile is a number of inputs", expected="0: all, or 1, 2, …", seen=repr(tile), hint="tile=0")
-    watched, watch = shared_copy(model), _Watch(tile)
+    watched, watch = shared_copy(model), _Watch(tile, inputs and not tile)
     convert(watched, watch, head=True)
     with torch.inference_mode():
         for batch in batches:
@@ -79,9 +81,9 @@ def observe(model: nn.Module, batches: Iterable[Tensor], *, tile: int = 0) -> Ma
 class _Watch:
     """`simulation.conversion.convert.Light` that computes digitally, and notes what passes."""
 
-    def __init__(self, tile: int) -> None:
+    def __init__(self, tile: int, clips_inputs: bool) -> None:
         self.found: dict[str, Ranges] = {}
-        self._tile = tile
+        self._tile, self._clips_inputs = tile, clips_inputs
 
     def matrix(self, name: str, weight: Tensor) -> Matrix:
         """A layer's own product, its bias added: what converters after the light would see."""
@@ -93,11 +95,12 @@ class _Watch:
 
     def _noted(self, name: str, x: Tensor, matrix: Tensor, y: Tensor) -> Tensor:
         before = self.found.get(name, Ranges(0.0, 0.0, tile=self._tile))
+        widest = _percentile(x, INPUT_PERCENTILE) if self._clips_inputs else math.inf
         if self._tile:
             read = readings(x.detach().float(), matrix.detach().float(), self._tile)
-            widest, output = math.inf, max(_percentile(each, OUTPUT_PERCENTILE) for each in read)
+            output = max(_percentile(each, OUTPUT_PERCENTILE) for each in read)
         else:
-            widest, output = _percentile(x, INPUT_PERCENTILE), _percentile(y, OUTPUT_PERCENTILE)
+            output = _percentile(y, OUTPUT_PERCENTILE)
         self.found[name] = replace(before, input=max(before.input, widest), output=max(before.output, output))
         return y
 

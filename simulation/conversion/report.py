@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import html
+import re
+import shutil
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from simulation.light.accounting import Tally
 
@@ -13,6 +17,9 @@ BY_ELEMENTS = "element by element: nothing is summed"
 """Why a multiplication stays digital that is no multiply–accumulate."""
 LONGEST = 60
 """Rows that a terminal gets; a notebook gets all."""
+WIDTH, NARROWEST = 100, 60
+"""Columns of a terminal of unknown width, and the fewest that a table is broken into."""
+GAP = "  "
 
 Row = tuple[str, str, str, str, str]
 
@@ -21,8 +28,8 @@ Row = tuple[str, str, str, str, str]
 class OpticalReport:
     """What became optical, what did not and why, and the light that it has used so far.
 
-    Printed, it is a table of layers: their share of all multiply–accumulates, the light they took, and why they stayed
-    digital.
+    Printed, it is a table of layers as wide as the terminal: their share of all multiply–accumulates, the light they
+    took, and why they stayed digital. Names and reasons that are longer than there is room for go on in the next line.
 
     Attributes
     ----------
@@ -100,12 +107,12 @@ class OpticalReport:
         )
 
     def __repr__(self) -> str:
-        rows = [COLUMNS, *self.rows[:LONGEST]]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
-        lines = [_line(row, widths) for row in rows]
-        if (more := len(self.rows) - LONGEST) > 0:
+        width = max(shutil.get_terminal_size((WIDTH, 24)).columns, NARROWEST)
+        rows = self.rows
+        lines = _table([COLUMNS, *rows[:LONGEST]], width)
+        if (more := len(rows) - LONGEST) > 0:
             lines.append(f"… and {more} more: .rows has all")
-        return "\n".join([*lines, self.words])
+        return "\n".join([*lines, *textwrap.wrap(self.words, width)])
 
     def _repr_html_(self) -> str:
         """The table in a notebook."""
@@ -137,11 +144,42 @@ def _share(macs: int, of: int) -> str:
     return f"{100 * macs / of:.2f} %" if macs and of else ""
 
 
-def _line(row: Iterable[str], widths: list[int]) -> str:
-    """Numbers to the right."""
-    cells = enumerate(zip(row, widths, strict=True))
-    parts = [cell.rjust(width) if i in (1, 2, 3) else cell.ljust(width) for i, (cell, width) in cells]
-    return "  ".join(parts).rstrip()
+def _table(rows: list[Row], width: int) -> list[str]:
+    """Lines of a table, no longer than ``width``; what there is no room for goes on below, in its own column."""
+    numbers = rows[1:]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
+    room = width - len(GAP) * (len(COLUMNS) - 1)
+    if sum(widths) > room:  # the words above numbers are broken first
+        for i in (1, 2, 3):
+            words = [len(word) for word in COLUMNS[i].split()]
+            widths[i] = max([len(row[i]) for row in numbers] + words)
+        left = room - sum(widths[1:4])
+        widths[0] = min(widths[0], max(left // 2, left - widths[4]))
+        widths[4] = min(widths[4], left - widths[0])
+    return [line for row in rows for line in _lines(row, widths)]
+
+
+def _lines(row: Row, widths: list[int]) -> Iterable[str]:
+    """Of one row, numbers to the right."""
+    name, *cells = row
+    columns = [_broken_name(name, widths[0])]
+    columns += [textwrap.wrap(cell, width) for cell, width in zip(cells, widths[1:], strict=True)]
+    for parts in zip_longest(*columns, fillvalue=""):
+        aligned = [
+            part.rjust(width) if i in (1, 2, 3) else part.ljust(width)
+            for i, (part, width) in enumerate(zip(parts, widths, strict=True))
+        ]
+        yield GAP.join(aligned).rstrip()
+
+
+def _broken_name(name: str, width: int) -> list[str]:
+    """A name in lines, behind its dots where there are any."""
+    lines = [""]
+    for part in re.findall(r"[^.]*\.|[^.]+", name):
+        if len(lines[-1]) + len(part) > width and lines[-1]:
+            lines.append("")
+        lines[-1] += part
+    return [piece for line in lines for piece in textwrap.wrap(line, width)]
 
 
 def _cells(tag: str, row: Iterable[str]) -> str:

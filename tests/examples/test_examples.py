@@ -19,12 +19,12 @@ LAST_LINE = {
     "fit_foreign_data": r"9[3-7]\.\d% of the next session's readings lie in their 95 % interval",
     "load_and_score": r"1000 photons per MAC: perplexity \d\.\d\d on 452 tokens",
     "measure_and_simulate": r" *10000 photons/MAC +\d\d\.\d+",
-    "read_a_run": r"128 readings of 32 outputs: run\.png",
-    "report_a_model": r"98\.08 % of 1\.07e\+06 multiply–accumulates in light, \S+ photons; and .+ digital",
+    "read_a_run": r"128 readings of 32 outputs: /.*run\.png",
+    "report_a_model": r"98\.08 % of 1\.07e\+06 multiply–accumulates in light, \S+ photons; and (?:\S+\s){5}digital",
     "simulate_a_preset": r"the last line took \S+ photons for \S+ multiply–accumulates",
     "write_a_driver": r"Thermometer on COM3: 21\.4 degC",
 }
-"""What each script says last."""
+"""What each script says last, on a line or two."""
 LONG = {"adapt_to_a_bench", "load_and_score", "measure_and_simulate", "read_a_run", "report_a_model"}
 """They measure, train or load a model; what they show has tests of its own."""
 
@@ -55,4 +55,4 @@ def test_example_runs(name: str, tmp_path: Path) -> None:
         timeout=LIMIT_S,
     )
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(LAST_LINE[name], done.stdout.splitlines()[-1]), done.stdout
+    assert re.search(rf"(?m:^){LAST_LINE[name]}\Z", done.stdout.rstrip("\n")), done.stdout

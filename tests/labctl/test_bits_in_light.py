@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from calibration.errors import OutOfDomain
 from labctl.__main__ import main
 from labctl.resources import shipped_family
 from labctl.studies.simulate import Setting, TextTokens, bits_of, simulate
 from simulation.conversion.optical import opticalize
+from simulation.conversion.ranges import observe
 from simulation.light.coarse import Bits, coarser
 from simulation.light.optics import Panel, ideal, paper
 from simulation.models.gpt import GPT, GPTConfig
@@ -49,6 +51,44 @@ def test_product_of_few_bits_is_that_of_rounded_operands():
         inputs = (x / full * 15).round() / 15 * full
     assert torch.allclose(lit, inputs @ weights.T, atol=1e-5)
     assert {each.steps for each in ranges.values()} == {31}
+
+
+def test_bits_and_clip_are_asked_for_in_python_as_on_the_command_line():
+    language = small()
+    ids = torch.arange(16)[None]
+    setting = Setting(clip=90.0, encoding="offset", bits=bits_of("4,4,8"))
+    ranges = observe(language.model, [ids], inputs=False)
+    with torch.no_grad():
+        command = opticalize(
+            language.model,
+            setting.bench("ideal"),
+            encoding="offset",
+            ranges=setting.ranges(language.model, range(16), 16),
+        )(ids)
+        asked = {"encoding": "offset", "clip": 90, "ranges": ranges}
+        python = opticalize(language.model, "ideal", bits=(4, 4, 8), **asked)(ids)
+        finer = opticalize(language.model, "ideal", bits=8, **asked)(ids)
+    assert torch.equal(command, python)
+    assert not torch.equal(finer, python)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"bits": 4}, "need the range"),
+        ({"bits": "4"}, "bits are one number"),
+        ({"bits": (4, 4)}, "bits are one number"),
+        ({"bits": 17}, "not a number of bits"),
+        ({"bits": True}, "bits are one number"),
+        ({"clip": 0}, "percentile"),
+        ({"clip": "99"}, "percentile"),
+        ({"clip": 99, "encoding": "tiled-scales:4"}, "nothing is clipped in tiles"),
+    ],
+)
+def test_bits_and_clips_that_cannot_be_are_refused_in_python(asked, words):
+    with pytest.raises(OutOfDomain, match=words) as caught:
+        opticalize(torch.nn.Sequential(torch.nn.Linear(8, 8)), "ideal", **asked)
+    assert caught.value.hint
 
 
 def test_bits_round_and_clip_nothing():

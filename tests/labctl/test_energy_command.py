@@ -49,6 +49,11 @@ def test_page_is_written_and_names_what_is_assumed_of_bits_as_the_terminal_does(
     for line in table.splitlines():
         part, value, share = re.split(r"\s{2,}", line.strip())
         assert f"<td class=short>{part}<td class=short>{value}<td class=short>{share}" in page
+    others = out.out.partition("array ")[2].partition("published")[0].splitlines()
+    rows = [re.split(r"\s{2,}", line.strip())[-3:] for line in others if line.strip()]
+    assert len(rows) > 10
+    for cells in rows:
+        assert "<td class=short>".join(cells) in page or cells[-1] == "a pass", cells
     assumed = "words of 6 bits, converters stated for 8: scaled by assumption"
     rule = "DAC and ADC 2 × (1.19 … 4) a bit, modulators in proportion to bits"
     for words in (assumed, rule, "rounding to 6 bits adds comes on top"):

@@ -26,7 +26,8 @@ from simulation.conversion.optical import (
 )
 from simulation.conversion.quantise import quantise_int8
 from simulation.conversion.ranges import Ranges, observe
-from simulation.conversion.report import BY_ELEMENTS, COLUMNS
+from simulation.conversion.report import BY_ELEMENTS, COLUMNS, OpticalReport
+from simulation.light.accounting import Tally
 from simulation.light.optics import Optics
 from simulation.models.gpt import GPT
 
@@ -210,7 +211,7 @@ def test_what_is_of_another_model_is_refused_in_one_way_with_the_nearest_name(mo
         assert "did you mean blocks.0.ffn.up?" in error.hint or error.seen != name
 
 
-def test_report_is_a_table_of_layers_shares_photons_and_reasons(model: GPT) -> None:
+def test_report_is_a_table_of_layers_shares_photons_and_reasons(model: GPT, monkeypatch: pytest.MonkeyPatch) -> None:
     optical = opticalize(model, "paper", photons_per_mac=20.0, keep="blocks.0.ffn.up")
     assert "nothing has run yet" in repr(optical_report(optical))
     optical(torch.randint(300, (2, 17), generator=torch.Generator().manual_seed(3)))
@@ -222,10 +223,27 @@ def test_report_is_a_table_of_layers_shares_photons_and_reasons(model: GPT) -> N
     assert up[1] == kept[1]
     assert float(up[3]) == pytest.approx(20, rel=0.01)
     assert kept[2:] == ("", "", "kept by request")
+    monkeypatch.setenv("COLUMNS", "200")
     printed = str(found)
     assert printed.splitlines()[0].split("  ")[0] == COLUMNS[0]
     assert len(printed.splitlines()) == 1 + len(found.rows) + 1
     assert f"{100 * found.share:.4g} % of" in printed
+
+
+@pytest.mark.parametrize(("columns", "most"), [("", 100), ("72", 72), ("200", 200), ("10", 60)])
+def test_report_is_no_wider_than_the_terminal_and_loses_nothing(
+    columns: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    name = "a_part_with_a_long_name.and_another_one_below.mlp_with_experts.up_projection"
+    why = "its operands are no matrices that a bench could show, and its own forward does more than one product"
+    tally = Tally(products=5, macs=10**6, photons=1e9)
+    found = OpticalReport((name,), {"norm": why, f"{name}.bias": "normalisation"}, {}, (), {name: tally}, tally)
+    printed = str(found).splitlines()
+    assert max(map(len, printed)) <= most
+    words = " ".join(printed)
+    for word in (*" ".join(COLUMNS).split(), *why.split(), "100.00", "1e+09", "up_projection", "normalisation"):
+        assert word in words
 
 
 def test_report_in_a_notebook_escapes_names_and_holds_every_row() -> None:
@@ -270,6 +288,13 @@ def test_ranges_are_observed_of_every_product_that_goes_into_light() -> None:
         expected = float(model.model.layers[0].input_layernorm(hidden).abs().max())
     assert set(optical_report(optical).optical) <= ranges.keys()
     assert ranges["model.layers.0.self_attn.q_proj"].input == pytest.approx(expected)  # 192 numbers: the largest
+
+
+def test_ranges_of_outputs_alone_leave_inputs_as_they_are() -> None:
+    model, x = nn.Sequential(nn.Linear(8, 8)), torch.rand(4, 8)
+    both, outputs = observe(model, [x])["0"], observe(model, [x], inputs=False)["0"]
+    assert outputs == replace(both, input=math.inf)
+    assert both.input < math.inf
 
 
 @pytest.mark.parametrize(

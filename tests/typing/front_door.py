@@ -30,6 +30,7 @@ optical = labctl.opticalize(model, calibration, photons_per_mac=100.0, seed=1, k
 assert_type(optical, nn.Linear)
 assert_type(labctl.opticalize(model, "paper"), nn.Linear)
 assert_type(labctl.opticalize(model, Path("bench.calib.h5"), keep="lm_head"), nn.Linear)
+assert_type(labctl.opticalize(model, "ideal", encoding="offset", clip=100.0, bits=(4, 4, 8)), nn.Linear)
 assert_type(labctl.optical_report(optical).total.photons_per_mac, float)
 
 run = labctl.open_run("latest", Path("runs"))
