@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import shutil
@@ -57,6 +58,27 @@ def state_of_this_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with pytest.MonkeyPatch.context() as patch:
         for variable in ("XDG_STATE_HOME", "LOCALAPPDATA"):
             patch.setenv(variable, str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def power_that_stays_on() -> Iterator[None]:
+    """Nobody pulls the plug of a test: this process waits for no disk, which it would a hundred times in each run.
+
+    What is written when a process is killed is seen without, and commands that are started wait as they do for users.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commit_that_stays() -> Iterator[None]:
+    """Nobody commits while the tests run: git is asked once, and not twice for each of a thousand runs."""
+    from labctl.archive import provenance
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(provenance, "_git_state", functools.cache(provenance._git_state))
         yield
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,7 +33,7 @@ JITTER_SHARES = (
 FAR = 5.0  # standard deviations beyond which a residual counts no more
 SURELY = 5.0  # standard errors
 LEAST_NOISE = 1e-4  # of the stated variance
-PRECISE = {"xatol": 1e-3, "fatol": 1e-3}
+PRECISE = {"ftol": 1e-9, "gtol": 1e-4}
 
 
 @dataclass(frozen=True)
@@ -271,26 +272,28 @@ def _jitter(rows: Reduced, level: Float, covariance: Float, bad: NDArray[np.bool
     likelihood = Likelihood(part, level[good], covariance[good])
     unit = 1 / np.median(np.einsum("nii->ni", part.information), axis=0)
 
-    def cost(log_ratio: Float, log_scale: float) -> float:
-        gain, offset = unit * np.exp(np.clip(log_ratio, -30, 20))
-        factor = math.exp(min(max(log_scale, -10.0), 10.0))
-        return float(0.5 * len(part) * part.outputs * log_scale - likelihood((gain, offset), factor))
+    def cost(free: Float, which: Sequence[int]) -> tuple[float, Float]:
+        log_ratio, log_scale = np.full(2, -30.0), float(free[-1])
+        log_ratio[list(which)] = free[:-1]
+        grown = unit * np.exp(log_ratio)
+        value, slope = likelihood.sloped((float(grown[0]), float(grown[1])), math.exp(log_scale))
+        values = 0.5 * len(part) * part.outputs
+        slope = np.append(slope[:2] * grown, slope[2] - values)[[*which, 2]]
+        return values * log_scale - value, -slope
 
-    still = np.full(2, -30.0)
-    none = float(
-        scipy.optimize.minimize(lambda free: cost(still, free[0]), [0.0], method="Nelder-Mead", options=PRECISE).fun
-    )
+    def least(which: Sequence[int]) -> tuple[Float, float]:
+        bounds = [(-30.0, 20.0)] * len(which) + [(-60.0, 10.0)]  # down to readings without noise
+        found = scipy.optimize.minimize(
+            cost, np.zeros(len(which) + 1), (which,), "L-BFGS-B", jac=True, bounds=bounds, options=PRECISE
+        )
+        return found.x[:-1], float(found.fun)
+
+    none = least(())[1]
     best, value = np.zeros((2, 2)), none
     for which in ((0,), (1,), (0, 1)):
-
-        def only(free: Float, which: tuple[int, ...] = which) -> float:
-            ratio = still.copy()
-            ratio[list(which)] = free[:-1]
-            return cost(ratio, free[-1])
-
-        found = scipy.optimize.minimize(only, np.zeros(len(which) + 1), method="Nelder-Mead", options=PRECISE)
-        if found.fun < value - 7.5:
+        log_ratio, cost_of_it = least(which)
+        if cost_of_it < value - 7.5:
             ratio = np.zeros(2)
-            ratio[list(which)] = np.exp(np.clip(found.x[:-1], -30, 20))
-            best, value = np.diag(unit * ratio), float(found.fun)
+            ratio[list(which)] = np.exp(log_ratio)
+            best, value = np.diag(unit * ratio), cost_of_it
     return best, 2 * (none - value)

@@ -174,7 +174,7 @@ class Normal:
     def loss(self, gram: Float, step: Float) -> float:
         """Sum of squares that a step leaves, of the rows of a Gram matrix (S, c, c)."""
         left = np.concatenate([-step, np.ones((len(step), 1))], axis=1)
-        return float(np.einsum("mi,mij,mj->", left, gram, left, optimize=True))
+        return float((left * (gram @ left[:, :, None])[:, :, 0]).sum())
 
     def held_out(self, own: NDArray[np.bool_], used: NDArray[np.bool_]) -> float:
         """Sum of squares of each fold under the step that the other folds ask for.

@@ -100,6 +100,28 @@ class Likelihood:
         """(n,) χ² of each row."""
         return self._against((0.0, 0.0), 1.0)[0]
 
+    def sloped(self, grown: tuple[float, float], factor: float) -> tuple[float, Float]:
+        """The log-likelihood, and its slopes (3,) in the two variances ``grown`` and in the logarithm of ``factor``."""
+        (p, q, r), (a, b2, d), (ss, st2, tt) = self._covariance, self._information, self._score2
+        p, q, r = (p + grown[0]) / factor, q / factor, (r + grown[1]) / factor
+        chi2, determinant = self._against(grown, factor)
+        explained = self._chi2 - chi2 * factor  # sᵀ (Λ + C⁻¹)⁻¹ s
+        size, whole, across = p * r - q**2, self._determinant, self._across
+
+        def slope(of_explained: Float, of_determinant: Float) -> Float:
+            """What χ² and the log-determinant of each row lose where parts of the fraction grow at these rates."""
+            return np.asarray(
+                ((of_explained - explained * of_determinant) / factor - of_determinant)
+                / np.maximum(determinant, 1e-300)
+            )
+
+        by_p = slope(ss + r * across, a + r * whole) / factor
+        by_r = slope(tt + p * across, d + p * whole) / factor
+        straight, twice = p * ss + q * st2 + r * tt, size * across
+        by_factor = chi2 - slope(straight + 2 * twice, a * p + b2 * q + d * r + 2 * size * whole)
+        total = float(-0.5 * (chi2 + np.log(np.maximum(determinant, 1e-300))).sum())
+        return total, 0.5 * np.array([by_p.sum(), by_r.sum(), by_factor.sum()])
+
     def _against(self, grown: tuple[float, float], factor: float) -> tuple[Float, Float]:
         (p, q, r), (a, b2, d), (ss, st2, tt) = self._covariance, self._information, self._score2
         p, q, r = (p + grown[0]) / factor, q / factor, (r + grown[1]) / factor

@@ -74,12 +74,15 @@ def _costs(left: Leftover, cells: NDArray[np.intp], wide: bool) -> Float:
     cost = np.full((count, count), np.inf)
     if wide and not left.suffices(int(left.good.sum()) // 3, wide):
         return cost
-    for i, j in combinations(range(count), 2):
-        if left.suffices(int(rows[j] - rows[i]), wide):
-            gram, right, square = (s[j] - s[i] for s in sums)
-            ridge = 1e-9 * np.trace(gram, axis1=-2, axis2=-1)[..., None, None] / gram.shape[-1] + 1e-300
-            solved = np.linalg.solve(gram + ridge * np.eye(gram.shape[-1]), right)
-            cost[i, j] = max(float(square.sum() - (right * solved).sum()), 0.0)
+    for i in range(count - 1):
+        ends = np.array([j for j in range(i + 1, count) if left.suffices(int(rows[j] - rows[i]), wide)], np.intp)
+        if not len(ends):
+            continue
+        gram, right, square = (s[ends] - s[i] for s in sums)
+        ridge = 1e-9 * np.trace(gram, axis1=-2, axis2=-1)[..., None, None] / gram.shape[-1] + 1e-300
+        solved = np.linalg.solve(gram + ridge * np.eye(gram.shape[-1]), right)
+        explained = (right * solved).reshape(len(ends), -1).sum(1)
+        cost[i, ends] = np.maximum(square.reshape(len(ends), -1).sum(1) - explained, 0.0)
     return cost
 
 

@@ -28,7 +28,8 @@ from calibration.statistics.difference import combined_p_value, differences
 
 SHAPE = (8, 11)
 PLAN = ProbePlan()
-PAIRS = 16
+FEW, MANY = 8, 24
+"""Pairs of nights of each bench."""
 MEASURED = ("gain", "offset", "crosstalk", "bleed", "read noise", "system gain", "flicker")
 
 
@@ -49,14 +50,14 @@ def of(truth, channel: Channel, findings: Findings) -> Calibration:
     return Calibration(machine, domain, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", stored, {})
 
 
-@pytest.fixture(scope="module")
-def unchanged():
+@pytest.fixture(scope="module", params=[FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+def unchanged(request):
     """p-values by family of pairs of calibrations of one bench, for maps of few and of many free numbers."""
     p: dict[str, list[float]] = {name: [] for name in MEASURED}
     moved = []
     for number, structure in enumerate(("smooth", "full", "separable")):
         truth = bench(SHAPE, structure, flicker=0.003)
-        for seed in range(PAIRS):
+        for seed in range(request.param):
             pair = [calibrated(truth, np.random.default_rng([number, seed, night])).families() for night in (0, 1)]
             for found in differences(*pair)[0]:
                 if found.name in p:
@@ -77,7 +78,7 @@ def test_unchanged_calibrations_are_called_changed_as_seldom_as_they_should(unch
 @pytest.mark.parametrize("family", MEASURED)
 def test_p_values_of_each_family_are_uniform(unchanged, family):
     p = unchanged[0][family]
-    assert len(p) == 3 * PAIRS
+    assert len(p) in (3 * FEW, 3 * MANY)
     for level in (0.05, 0.5):
         low, high = (stats.binom(len(p), level).ppf(tail) for tail in (1e-5, 1 - 1e-5))
         assert low <= (p < level).sum() <= high

@@ -61,8 +61,8 @@ def undrawn() -> Iterator[None]:
     A command that is to run something first gets it by the fixture ``at_start``, and draws nothing either.
     """
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("labctl.nodes.figures", "labctl.report.drift", "labctl.report.simulation"):
-            patch.setattr(f"{module}.Figure", Undrawn)
+        for module in ("nodes.figures", "report.drift", "report.response_figures", "report.simulation"):
+            patch.setattr(f"labctl.{module}.Figure", Undrawn)
         patch.setenv("PYTHONPATH", str(UNDRAWN), prepend=os.pathsep)
         yield
 

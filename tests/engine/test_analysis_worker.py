@@ -105,6 +105,7 @@ def test_analysis_apart_finds_the_same_bit_for_bit(begin: Begin, whole: RunReade
 AGED = "from labctl.nodes.registry import node_named\nnode_named('gain').max_age_h = 0.0\n"
 
 
+@pytest.mark.slow
 def test_what_holds_is_kept_checked_and_compared_there(
     small_file: Path, products, whole: RunReader, tmp_path: Path, at_start: Callable[[str], None]
 ) -> None:

@@ -33,7 +33,7 @@ BOTH = ("stdout", "stderr")
 STREAMS = [(gone, options) for options in ((), ("--json",)) for gone in (("stdout",), ("stderr",), BOTH)]
 
 
-@pytest.mark.parametrize(("gone", "options"), everyday(STREAMS, 0, 5), ids=lambda words: " ".join(words) or "text")
+@pytest.mark.parametrize(("gone", "options"), everyday(STREAMS, 5), ids=lambda words: " ".join(words) or "text")
 def test_run_goes_on_to_its_verdict(
     gone: tuple[str, ...], options: tuple[str, ...], nobody_reads: int, small_file: Path, tmp_path: Path
 ) -> None:

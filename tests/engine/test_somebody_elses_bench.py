@@ -265,6 +265,7 @@ def test_fit_without_any_import_says_what_to_type(tmp_path: Path) -> None:
     assert "labctl import FILE" in err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not MEASURED.exists(), reason=f"no measured data at {MEASURED}")
 def test_measured_bench_is_predicted_better_than_by_lines(tmp_path: Path) -> None:
     runs = tmp_path / "runs"

@@ -25,7 +25,14 @@ LAST_LINE = {
     "write_a_driver": r"Thermometer on COM3: 21\.4 degC",
 }
 """What each script says last, on a line or two."""
-LONG = {"adapt_to_a_bench", "load_and_score", "measure_and_simulate", "read_a_run", "report_a_model"}
+LONG = {
+    "adapt_to_a_bench",
+    "load_and_score",
+    "measure_and_simulate",
+    "read_a_run",
+    "report_a_model",
+    "simulate_a_preset",
+}
 """They measure, train or load a model; what they show has tests of its own."""
 
 

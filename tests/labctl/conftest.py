@@ -8,12 +8,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from undrawn_figures import Undrawn
 
 from labctl.__main__ import main
 from labctl.archive import RunWriter
 from labctl.station.loading import load_station
 
 ACME = Path(__file__).parent / "acme"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def figures_of_fits(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Those of an import's fit are drawn in files marked ``figures`` only: half the time of a fit of a small one."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not request.node.get_closest_marker("figures"):
+            patch.setattr("labctl.report.response_figures.Figure", Undrawn)
+        yield
 
 
 @pytest.fixture

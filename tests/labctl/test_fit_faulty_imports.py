@@ -77,10 +77,15 @@ def test_who_stops_the_drawing_is_told_that_the_calibration_is_applied(
     assert "report:" in out
 
 
-def test_figures_of_many_outputs_and_bad_rows_are_drawn_with_a_bounded_number_of_points() -> None:
+def test_figures_of_many_outputs_and_bad_rows_are_drawn_with_a_bounded_number_of_points(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from matplotlib.figure import Figure
+
     from labctl.foreign.fitted_rows import FittedRows
     from labctl.report import response_figures
 
+    monkeypatch.setattr(response_figures, "Figure", Figure)
     rows, outputs = 4000, 1296
     values = np.random.default_rng(0).random((rows, outputs))
     fit = FittedRows(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from everyday import everyday
 from torch import Tensor, nn
 
 from calibration.errors import ArtefactError, BadOperands, OutOfDomain
@@ -84,7 +85,7 @@ def test_only_what_moves_differs_from_the_model_before(model: GPT, ids: Tensor) 
 
 @pytest.mark.parametrize(
     "changed",
-    [{}, {"rank": None}, {"quantise": True}, {"text_share": 0.5}],
+    everyday([{}, {"rank": None}, {"quantise": True}, {"text_share": 0.5}], 0, 2),
     ids=["low rank", "whole", "quantised", "with the text's own loss"],
 )
 def test_killed_adaptation_ends_bit_for_bit_as_one_that_was_not(

@@ -153,6 +153,7 @@ def test_a_handful_of_rows_is_refused():
         fit_response(bench(rng).observe(rng, 5))
 
 
+@pytest.mark.slow
 def test_the_gate_keeps_a_better_response():
     rng = np.random.default_rng(14)
     b = bench(rng, single=0.1, photons=1e6)

@@ -252,7 +252,7 @@ SOUND = [
 
 
 @pytest.mark.parametrize("seed", everyday([10, 11], 0))
-@pytest.mark.parametrize("kind", SOUND, ids=lambda f: f.__name__.lstrip("_"))
+@pytest.mark.parametrize("kind", everyday(SOUND, 0, 2, 4, 7), ids=lambda f: f.__name__.lstrip("_"))
 def test_a_recording_without_such_a_fault_is_applied(kind, seed):
     bench = Bench(seed)
     inputs, readings = kind(bench)

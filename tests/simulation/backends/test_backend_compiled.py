@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from everyday import everyday
 from sim_bench import calibrated, loud
 from torch import nn
 
@@ -37,7 +38,7 @@ def traced(function: Callable[..., Any]) -> Callable[..., Any]:
     return torch.compile(function, dynamic=True, fullgraph=True, backend="eager")
 
 
-@pytest.mark.parametrize("name", ["ideal", "bench, offset"])
+@pytest.mark.parametrize("name", everyday(["ideal", "bench, offset"], 1))
 def test_each_kind_of_noise_is_one_graph(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A branch by a value would be refused, in a full graph."""
     optics = ideal() if name == "ideal" else Optics.of(calibrated(loud(), "offset"))
