@@ -189,13 +189,14 @@ class Placement:
         ``static`` says that the matrix stays for many products, so that preparing it for them pays.
         """
         optics, encoding = self._optics, self._optics.encoding
+        to_bytes = static and byte_products() and scaled.shape[-1] > 1  # of one input torch's are wrong
         if self.elements is not None:
-            return self._at_once(scaled.contiguous().numpy(), self.elements, to_bytes=static and byte_products())
+            return self._at_once(scaled.contiguous().numpy(), self.elements, to_bytes=to_bytes)
         w = scaled.numpy()
         wanted: NDArray[Any] = np.clip(w, -1, 1) if self.believed is None else self.believed.to_show(w)
         parts = np.asarray(encoding.split_weight(wanted), np.float32)  # (P, …, M, K)
         shown = torch.from_numpy(optics.slm.show(parts, self._flat))
-        return self._weights(scaled, shown, to_bytes=static and byte_products())
+        return self._weights(scaled, shown, to_bytes=to_bytes)
 
     @cached_property
     def elements(self) -> Elements | None:

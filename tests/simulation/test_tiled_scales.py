@@ -71,6 +71,16 @@ def test_without_noise_it_is_the_product_whatever_the_outliers(backend, tile) ->
     assert (y[1] == 0).all()
 
 
+@pytest.mark.parametrize("tile", [1, 3])
+@pytest.mark.parametrize("backend", BOTH)
+def test_tile_of_one_input_is_no_noisier_than_its_light(monkeypatch, backend, tile) -> None:
+    monkeypatch.setattr("simulation.light.weights.byte_products", lambda: True)  # wherever the test runs
+    x, weight = operands(40)
+    y, _ = multiplied(x, weight, tile=tile, photons=1e8, backend=backend)
+    exact = x @ weight.T
+    assert np.abs(y - exact).max() < 1e-3 * exact.std()  # of 1e8 photons and more the noise is below 1e-4 of a product
+
+
 @pytest.mark.parametrize("backend", BOTH)
 def test_a_whole_model_is_exact_without_noise(backend) -> None:
     config = GPTConfig(vocabulary=64, context=16, width=32, heads=2, blocks=2)
