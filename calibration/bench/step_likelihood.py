@@ -28,7 +28,7 @@ NEAREST = 1e-5
 LATENCIES, TAUS = 8, 49
 """Latencies on either side of an exposure's start and end, and time constants, at which the misfit is looked at."""
 LATENCIES_MAX = 300
-HALVINGS = 30
+HALVINGS = 24
 GOLDEN = (np.sqrt(5) - 1) / 2
 ZOOMS, CLOSER = 6, 17
 """How often a range of time constants is narrowed, and how many are looked at then: a millionth of it is left."""

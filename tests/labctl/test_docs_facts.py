@@ -117,8 +117,8 @@ def test_python_of_the_pages_is_python_and_its_imports_resolve() -> None:
     assert [name for name in named if not resolves(name)] == []
 
 
-EXTRAS = {"bluesky", "tiled"}
-"""Packages that pages use, and that the tests of every day do without; those of tests/endpoints run these pages."""
+EXTRAS = {"bluesky", "tiled", "peft"}
+"""Packages that pages use, and that the tests of every day do without; what runs these pages is skipped then."""
 
 
 def resolves(name: str) -> bool:
