@@ -19,7 +19,7 @@ ACME = Path(__file__).parent / "acme"
 
 @pytest.fixture(scope="module", autouse=True)
 def figures_of_fits(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Those of an import's fit are drawn in files marked ``figures`` only: half the time of a fit of a small one."""
+    """Those of an import's fit are drawn in files marked ``figures`` only: two thirds of a fit of 200 rows."""
     with pytest.MonkeyPatch.context() as patch:
         if not request.node.get_closest_marker("figures"):
             patch.setattr("labctl.report.response_figures.Figure", Undrawn)

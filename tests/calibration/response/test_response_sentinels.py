@@ -36,7 +36,7 @@ def test_readings_that_stand_for_none_are_counted_and_left_out(value):
     assert not [b for b in fit.bad_rows if not gaps[b.index].any()]
 
 
-@pytest.mark.parametrize("value", everyday([-999.0, 1e30, -1.0], 0))
+@pytest.mark.parametrize("value", everyday([-999.0, 1e30, -1.0], 1))
 def test_inputs_that_stand_for_none_are_counted_and_their_rows_left_out(value):
     rng, x, w, truth, y = recorded(1)
     whole, gaps = x.copy(), rng.random(x.shape) < 0.02
