@@ -133,7 +133,25 @@ def _require_eager(model: nn.Module) -> None:
         )
 
 
+_CALLS_FORWARD = {"super", "__call__", "_call_impl", "_wrapped_call_impl", "_wrapped_call", "forward"}
+"""Names that a ``__call__`` uses which leads to the module's forward."""
+
+
+def _require_call(name: str, module: nn.Module) -> None:
+    """Refuse a module that computes in a ``__call__`` of its own: torch runs no hook then, and nothing is seen."""
+    code = getattr(inspect.unwrap(type(module).__call__), "__code__", None)
+    if code is not None and _CALLS_FORWARD.isdisjoint(code.co_names):
+        raise OutOfDomain(
+            "a module that computes in its __call__ cannot be put in light",
+            device=name or type(module).__name__,
+            expected="a forward, which torch's __call__ runs with its hooks",
+            seen=f"{type(module).__name__}.__call__",
+            hint="rename it to forward",
+        )
+
+
 def _require_plain(name: str, module: nn.Module) -> None:
+    _require_call(name, module)
     for key, tensor in (*module._parameters.items(), *module._buffers.items()):
         if tensor is not None and is_lazy(tensor):
             raise OutOfDomain(

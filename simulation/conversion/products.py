@@ -70,7 +70,14 @@ def _added(product: Callable[..., Tensor | None]) -> Callable[..., Tensor | None
     return multiply_and_add
 
 
-def _linear(multiply: Multiply, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
+def _are_strided(*operands: Tensor) -> bool:
+    """Sparse operands have no shape that could be changed; those torch takes apart itself."""
+    return all(operand.layout is torch.strided for operand in operands)
+
+
+def _linear(multiply: Multiply, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
+    if not _are_strided(x, weight):
+        return NotImplemented
     matrix = weight if weight.ndim == 2 else weight[None]
     if bias is not None and bias.shape != matrix.shape[:1]:  # a single number
         y = _linear(multiply, x, weight)
@@ -81,6 +88,8 @@ def _linear(multiply: Multiply, x: Tensor, weight: Tensor, bias: Tensor | None =
 
 def _matmul(multiply: Multiply, a: Tensor, b: Tensor) -> Any:
     """Vectors by one matrix, or as many matrices by as many; torch takes other shapes apart."""
+    if not _are_strided(a, b):
+        return NotImplemented
     if b.ndim == 2 and a.ndim >= 2:
         y = multiply(a.reshape(-1, a.shape[-1]), b, of=(a, None))
     elif a.ndim > 2 and a.shape[:-2] == b.shape[:-2]:
