@@ -139,7 +139,10 @@ _CALLS_FORWARD = {"super", "__call__", "_call_impl", "_wrapped_call_impl", "_wra
 
 def _require_call(name: str, module: nn.Module) -> None:
     """Refuse a module that computes in a ``__call__`` of its own: torch runs no hook then, and nothing is seen."""
-    code = getattr(inspect.unwrap(type(module).__call__), "__code__", None)
+    call = inspect.unwrap(type(module).__call__)
+    code = getattr(call, "__code__", None)
+    if call.__module__.partition(".")[0] == "torch":  # its own lists and dicts of modules are never called
+        return
     if code is not None and _CALLS_FORWARD.isdisjoint(code.co_names):
         raise OutOfDomain(
             "a module that computes in its __call__ cannot be put in light",
