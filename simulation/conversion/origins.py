@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from calibration.errors import OutOfDomain
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -44,18 +46,52 @@ def storage_of(tensor: Tensor) -> int | None:
 
 
 def inner_tensors(tensor: Tensor) -> Iterator[Tensor]:
-    """What the numbers of a tensor lie in: itself, or, of a class that packs them, tensors of its own."""
+    """What the numbers of a tensor lie in: itself, or, of a class that packs them, tensors of its own.
+
+    Raises
+    ------
+    OutOfDomain
+        For a tensor that is spread over a mesh of devices: most of its numbers are elsewhere.
+    """
     flatten = getattr(tensor, "__tensor_flatten__", None)
     if flatten is None:
         yield tensor
     else:
         for name in flatten()[0]:
-            yield from inner_tensors(getattr(tensor, name))
+            if not isinstance(inner := getattr(tensor, name), Tensor):
+                raise _sharded(tensor)
+            yield from inner_tensors(inner)
+
+
+def _sharded(tensor: Tensor) -> OutOfDomain:
+    return OutOfDomain(
+        "a model whose weights are spread over several devices cannot be put in light",
+        expected="whole weights, each on one device",
+        seen=f"{type(tensor).__name__} {tuple(tensor.shape)}",
+        hint="take DataParallel or DistributedDataParallel, which keep weights whole, in place of fully_shard",
+    )
 
 
 def constants_of(module: nn.Module) -> dict[str, Tensor]:
-    """Tensors that a module holds now as plain attributes; one that is put there later may depend on the input."""
-    return {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
+    """Tensors that a module holds now as plain attributes, in lists and dicts, too: ``weights.0``.
+
+    One that is put there later may depend on the input.
+    """
+    own = ((name, value) for name, value in vars(module).items() if name not in _OF_TORCH)
+    return {name: tensor for key, value in own for name, tensor in _named_tensors(str(key), value, ())}
+
+
+_OF_TORCH = {*vars(nn.Module()), "_former_parameters"}
+"""Attributes of every module."""
+
+
+def _named_tensors(name: str, value: Any, around: tuple[Any, ...]) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, list | tuple | dict) and not any(value is each for each in around):
+        inside = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, each in inside:
+            yield from _named_tensors(f"{name}.{key}", each, (*around, value))
 
 
 def modules_of(model: nn.Module) -> list[nn.Module]:

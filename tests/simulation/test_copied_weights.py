@@ -60,3 +60,26 @@ def test_kernels_are_one_matrix_whichever_way_they_lie_in_memory() -> None:
         optical(images.to(memory_format=torch.channels_last))
     assert optical_report(optical).optical == ("0",)
     assert optical_report(optical).layers["0"].products == 8
+
+
+class InLists(nn.Module):
+    """Weights that are no parameters, in a list and a dict; the list holds itself, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first: list[object] = [torch.randn(8, 8)]
+        self.first.append(self.first)
+        self.others = {"last": (torch.randn(8, 4),)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x @ self.first[0]) @ self.others["last"][0]
+
+
+def test_constants_in_lists_and_dicts_are_matrices_by_their_names() -> None:
+    model = InLists()
+    optical = opticalize(model, "ideal", keep="others.last.0")
+    with torch.no_grad():
+        torch.testing.assert_close(optical(VECTORS), model(VECTORS), rtol=1e-4, atol=1e-4)
+    found = optical_report(optical)
+    assert found.optical == ("first.0",)
+    assert found.digital == {"others.last.0": "kept by request"}

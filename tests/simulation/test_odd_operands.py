@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -72,3 +72,22 @@ def test_call_that_goes_on_to_forward_is_in_light() -> None:
     with torch.no_grad():
         torch.testing.assert_close(optical(x), model(x), rtol=1e-4, atol=1e-4)
     assert optical_report(optical).share == 1.0
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """A group of this process alone."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+def test_layer_that_is_spread_over_devices_is_refused(alone: None) -> None:
+    from torch.distributed.fsdp import fully_shard
+
+    optical = opticalize(nn.Sequential(nn.Linear(8, 8)), "ideal")
+    fully_shard(optical[0])
+    fully_shard(optical)
+    with pytest.raises(OutOfDomain, match="several devices"):
+        optical(torch.randn(5, 8))
