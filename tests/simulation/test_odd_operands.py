@@ -66,6 +66,22 @@ def test_module_that_computes_in_its_call_is_refused_by_name() -> None:
     assert refused.value.device == "1"
 
 
+class Scaled(nn.Module):
+    """Holds its weights in a dict of torch's, which is a module that refuses to be called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.ParameterDict({"a": torch.randn(6, 8)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weights["a"].T
+
+
+def test_torchs_own_dicts_of_parameters_may_be_held() -> None:
+    model, x = Scaled(), torch.randn(2, 8)
+    torch.testing.assert_close(opticalize(model, "ideal")(x), model(x), atol=1e-5, rtol=1e-5)
+
+
 def test_call_that_goes_on_to_forward_is_in_light() -> None:
     model, x = CalledFirst(8, 8), torch.randn(5, 8)
     optical = opticalize(model, "ideal")
