@@ -7,6 +7,7 @@ hooks and parameters; ``state_dict`` has the same keys before and after.
 from __future__ import annotations
 
 import copy
+import dis
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -140,7 +141,9 @@ _CALLS_FORWARD = {"super", "__call__", "_call_impl", "_wrapped_call_impl", "_wra
 def _require_call(name: str, module: nn.Module) -> None:
     """Refuse a module that computes in a ``__call__`` of its own: torch runs no hook then, and nothing is seen."""
     code = getattr(inspect.unwrap(type(module).__call__), "__code__", None)
-    if code is not None and _CALLS_FORWARD.isdisjoint(code.co_names):
+    if code is None or not _CALLS_FORWARD.isdisjoint(code.co_names):
+        return
+    if any(step.opname.startswith("RETURN_") for step in dis.get_instructions(code)):  # lists of parameters only raise
         raise OutOfDomain(
             "a module that computes in its __call__ cannot be put in light",
             device=name or type(module).__name__,
