@@ -7,6 +7,7 @@ hooks and parameters; ``state_dict`` has the same keys before and after.
 from __future__ import annotations
 
 import copy
+import dis
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -139,11 +140,10 @@ _CALLS_FORWARD = {"super", "__call__", "_call_impl", "_wrapped_call_impl", "_wra
 
 def _require_call(name: str, module: nn.Module) -> None:
     """Refuse a module that computes in a ``__call__`` of its own: torch runs no hook then, and nothing is seen."""
-    call = inspect.unwrap(type(module).__call__)
-    code = getattr(call, "__code__", None)
-    if call.__module__.partition(".")[0] == "torch":  # its own lists and dicts of modules are never called
+    code = getattr(inspect.unwrap(type(module).__call__), "__code__", None)
+    if code is None or not _CALLS_FORWARD.isdisjoint(code.co_names):
         return
-    if code is not None and _CALLS_FORWARD.isdisjoint(code.co_names):
+    if any(step.opname.startswith("RETURN_") for step in dis.get_instructions(code)):  # lists of parameters only raise
         raise OutOfDomain(
             "a module that computes in its __call__ cannot be put in light",
             device=name or type(module).__name__,
