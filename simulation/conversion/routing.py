@@ -197,16 +197,8 @@ class Routing:
                 return  # the model does not have it any more
             if forward_ad._current_level >= 0:
                 raise _differentiated_forward()
+            self._open()
             self._here.caller = sys._getframe(2)
-            self._here.opened = ExitStack()
-            self._here.opened.enter_context(by_parts())
-            if self._has_recurrent:
-                self._here.opened.enter_context(recurrent_by_parts())
-            if "torch._dynamo" in sys.modules:  # else nothing is compiled; it takes seconds to import
-                self._here.opened.enter_context(uncompiled())
-            self._here.opened.enter_context(threads_followed(self))
-            self._here.opened.enter_context(may_be_recomputed())
-            self._here.products = self._here.opened.enter_context(Products(self))
         is_replica = frame.is_replica or (module is not None and "_is_replica" in vars(module))
         counts = frame.pairs, frame.computed, frame.threads
         self._here.frames.append(_Frame(frame.name, frame.is_product, is_replica, *counts, sys._getframe(2)))
@@ -215,6 +207,19 @@ class Routing:
                 self._here.products.learn(frame.name, module)
             elif module._parameters and is_elsewhere(module):
                 self._here.products.await_weights(frame.name, module)
+
+    def _open(self) -> None:
+        """Begin to watch this thread; where that is refused, everything is as it was."""
+        with ExitStack() as opened:
+            opened.enter_context(by_parts())
+            if self._has_recurrent:
+                opened.enter_context(recurrent_by_parts())
+            if "torch._dynamo" in sys.modules:  # else nothing is compiled; it takes seconds to import
+                opened.enter_context(uncompiled())
+            opened.enter_context(threads_followed(self))
+            opened.enter_context(may_be_recomputed())
+            self._here.products = opened.enter_context(Products(self))
+            self._here.opened = opened.pop_all()
 
     def end(self, name: str) -> None:
         """It has ended, or failed."""

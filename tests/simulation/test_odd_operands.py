@@ -111,3 +111,5 @@ def test_layer_that_is_spread_over_devices_is_refused(alone: None) -> None:
     fully_shard(optical)
     with pytest.raises(OutOfDomain, match="several devices"):
         optical(torch.randn(5, 8))
+    assert torch.backends.mha.get_fastpath_enabled()  # nothing of what was refused goes on
+    assert torch._C._len_torch_dispatch_stack() == 0
