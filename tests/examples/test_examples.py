@@ -55,7 +55,7 @@ def test_example_runs(name: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", str(FOLDER / f"{name}.py")],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", "COLUMNS": "100"},
         capture_output=True,
         encoding="utf-8",
         check=False,
