@@ -67,7 +67,7 @@ class StepMisfit:
 
     def best_latency_s(self, tau_s: Float) -> Float:
         """(k,) latencies with the least misfit for time constants (k,) [s]."""
-        grid = self._latencies_s()
+        grid = self._latencies_s
         best = np.argmin(self(grid, tau_s[:, None]), axis=1)
         low, high = grid[np.maximum(best - 1, 0)], grid[np.minimum(best + 1, len(grid) - 1)]
         for _ in range(HALVINGS):
@@ -76,9 +76,13 @@ class StepMisfit:
             low, high = np.where(left <= right, low, a), np.where(left <= right, b, high)
         return np.asarray((low + high) / 2)
 
+    def profile(self, tau_s: Float) -> Float:
+        """(k,) least misfit for each time constant (k,) [s]."""
+        return self(self.best_latency_s(tau_s), tau_s)
+
     def latencies_within(self, limit: float, tau_s: Float) -> tuple[Float, Float]:
         """(k,) shortest and longest latencies with a misfit up to ``limit``, where there is any [s]."""
-        best, grid = self.best_latency_s(tau_s), self._latencies_s()
+        best, grid = self.best_latency_s(tau_s), self._latencies_s
         within = self(grid, tau_s[:, None]) <= limit
         ends = []
         for sign in (-1, 1):
@@ -97,7 +101,7 @@ class StepMisfit:
         """The time constant with the least misfit in a range [s]."""
         grid = np.linspace(math.log(range_s[0]), math.log(range_s[1]), TAUS)
         for _ in range(ZOOMS):
-            best = int(np.argmin(self._profile(np.exp(grid))))
+            best = int(np.argmin(self.profile(np.exp(grid))))
             grid = np.linspace(grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)], CLOSER)
         return float(np.exp(grid[CLOSER // 2]).clip(*range_s))
 
@@ -109,7 +113,7 @@ class StepMisfit:
         grid = np.linspace(math.log(range_s[0]), math.log(range_s[1]), TAUS)
         at_best = math.log(best_s)
         for _ in range(2 * ZOOMS):
-            misfits = self._profile(np.exp(grid))
+            misfits = self.profile(np.exp(grid))
             likely = np.nonzero(misfits <= limit)[0]
             if len(likely) > TAUS // 3:
                 break
@@ -145,10 +149,7 @@ class StepMisfit:
         """(n,) of each frame in a mean."""
         return np.asarray(self.noise**-2 / (self.noise**-2).sum())
 
-    def _profile(self, tau_s: Float) -> Float:
-        """(k,) least misfit for each time constant (k,) [s]."""
-        return self(self.best_latency_s(tau_s), tau_s)
-
+    @cached_property
     def _latencies_s(self) -> Float:
         """(m,) ascending latencies [s], closest together where an exposure starts or ends.
 

@@ -156,7 +156,7 @@ def fit_step(step: Step, panel: str) -> StepFit:
     noise, _ = min(noises, key=lambda found: found[1])
     misfit = _misfit(step, light, noise)
     best = misfit.best_tau_s(range_s)
-    least = float(misfit(misfit.best_latency_s(np.array([best])), best)[0])
+    least = float(misfit.profile(np.array([best]))[0])
     limit = max(least, freedom * ROUNDING**2) * (1 + t**2 / freedom)
     taus = misfit.likely_taus_s(limit, best, range_s)
     if taus[-1] >= range_s[1]:

@@ -233,7 +233,7 @@ def patterns(keep: Iterable[str] | str, model: nn.Module) -> tuple[str, ...]:
         When one names nothing: what was to stay digital would go into light without a word.
     """
     keep = tuple(keep) if isinstance(keep, Iterable) and not isinstance(keep, str) else (keep,)
-    names = [*(name for name, _ in model.named_modules() if name), *_tensors(model)]
+    names = _names(model)
     for pattern in keep:
         if not isinstance(pattern, str) or not pattern or not any(_means(pattern, name) for name in names):
             near = nearest(pattern, names, most=3) or names[:3]
@@ -263,14 +263,18 @@ def of_another_model(model: nn.Module, what: str, expected: str, seen: Iterable[
 def _require_of(model: nn.Module, what: str, names: Iterable[object], hint: str) -> None:
     """Refuse names of which one cannot be of a product of the model."""
     if others := not_in(model, names):
-        known = [*(name for name, _ in model.named_modules() if name), *_tensors(model)]
-        hint = did_you_mean(others[0], known, hint)
+        hint = did_you_mean(others[0], _names(model), hint)
         raise of_another_model(model, what, "names of this model's products", others, hint)
+
+
+def _names(model: nn.Module) -> list[str]:
+    """Of its modules and tensors, but for that of the model itself, which is empty."""
+    return [*(name for name, _ in model.named_modules() if name), *_tensors(model)]
 
 
 def not_in(model: nn.Module, products: Iterable[object]) -> list[object]:
     """Those that cannot be a product of a model, whichever it finds when it runs."""
-    names = {name for name, _ in model.named_modules()} | set(_tensors(model))
+    names = {"", *_names(model)}
     places = {each: _OF_A_MODULE.sub("", str(each).partition(REPLICA)[0]) for each in products}
     return [each for each, place in places.items() if not isinstance(each, str) or place not in names]
 
